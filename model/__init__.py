@@ -1,0 +1,1 @@
+"""MSNet: samples -> probabilities -> onsets. Imports nothing of ours."""

@@ -1,0 +1,151 @@
+"""MSNet: a fully convolutional 1-D U-Net with one encoder and two decoders.
+
+After Feng, Yang, Hu, Liu & Zhu (IEEE GRSL 20, 2023, doi 10.1109/LGRS.2023.3314029): decoder A gives the
+probability of a P and an S arrival at every sample, decoder B (the event from P to S) constrains the shared
+encoder in training and is pruned before deployment. ConvNeXt-style: patchify down- and up-sampling without
+norm or activation, one norm and one GELU per block, no dropout.
+
+Chosen so that it can run exactly on a stream: the total stride is 100 samples (one second at 100 Hz, and a
+divisor of 6000), convolutions are dense with kernel 7, the norms fold into them, and nothing normalises or
+attends over time. An output sample depends on less than `context_blocks` blocks of input on each side.
+
+    Shapes    B batch, C channels, T samples (a multiple of `block_samples`)
+    level     0      1      2       3          (strides 4, 5, 5)
+    samples   T      T/4    T/20    T/100
+    channels  16     32     64      128
+"""
+
+import copy
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+COMPONENTS = "ZNE"
+PHASES = ("P", "S")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MSNetConfig:
+    """Sizes of the network: `channels` per level, `strides` between levels, odd `kernel` in samples."""
+
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+    strides: tuple[int, ...] = (4, 5, 5)
+    kernel: int = 7
+
+    @property
+    def block_samples(self) -> int:
+        """Total stride: input lengths and positions are multiples of it."""
+        return prod(self.strides)
+
+    @property
+    def context_blocks(self) -> int:
+        """Whole blocks of input on each side that may influence an output sample.
+
+        Each convolution reaches half a kernel at its level's stride; levels above the deepest have one in
+        the encoder and one in the decoder. The position inside a block adds less than one block.
+        """
+        half, reach, stride = self.kernel // 2, 0, 1
+        for step in self.strides:
+            reach += 2 * half * stride
+            stride *= step
+        reach += half * stride + stride
+        return -(-reach // stride)
+
+
+class Block(nn.Module):
+    """Convolution, norm, GELU; length is kept. (B, C_in, T) -> (B, C_out, T)."""
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(channels_in, channels_out, kernel, padding=kernel // 2)
+        self.norm: nn.Module = nn.BatchNorm1d(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.gelu(self.norm(self.conv(x)))
+
+    def fold(self) -> None:
+        """Merge the norm's running statistics into the convolution (evaluation only)."""
+        if isinstance(self.norm, nn.BatchNorm1d):
+            self.conv = fuse_conv_bn_eval(self.conv, self.norm)
+            self.norm = nn.Identity()
+
+
+class Encoder(nn.Module):
+    """(B, 3, T) -> one feature map per level, finest first."""
+
+    def __init__(self, config: MSNetConfig) -> None:
+        super().__init__()
+        channels = config.channels
+        self.stem = Block(len(COMPONENTS), channels[0], config.kernel)
+        self.down = nn.ModuleList(
+            nn.Conv1d(fine, coarse, stride, stride=stride)
+            for fine, coarse, stride in zip(channels, channels[1:], config.strides, strict=False)
+        )
+        self.block = nn.ModuleList(Block(c, c, config.kernel) for c in channels[1:])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        levels = [self.stem(x)]
+        for down, block in zip(self.down, self.block, strict=True):
+            levels.append(block(down(levels[-1])))
+        return levels
+
+
+class Decoder(nn.Module):
+    """Feature maps of the encoder -> logits (B, outputs, T)."""
+
+    def __init__(self, config: MSNetConfig, outputs: int) -> None:
+        super().__init__()
+        pairs = list(zip(config.channels, config.channels[1:], config.strides, strict=False))[::-1]
+        self.up = nn.ModuleList(
+            nn.ConvTranspose1d(coarse, fine, stride, stride=stride)
+            for fine, coarse, stride in pairs
+        )
+        self.block = nn.ModuleList(Block(2 * fine, fine, config.kernel) for fine, _, _ in pairs)
+        self.head = nn.Conv1d(config.channels[0], outputs, 1)
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        x = levels[-1]
+        for up, block, skip in zip(self.up, self.block, levels[-2::-1], strict=True):
+            x = block(torch.cat([skip, up(x)], dim=1))
+        return self.head(x)  # type: ignore[no-any-return]
+
+
+class MSNet(nn.Module):
+    """The network; `decoder_b` is None once pruned."""
+
+    def __init__(self, config: MSNetConfig | None = None, *, pruned: bool = False) -> None:
+        super().__init__()
+        self.config = config or MSNetConfig()
+        self.encoder = Encoder(self.config)
+        self.decoder_a = Decoder(self.config, len(PHASES))
+        self.decoder_b = None if pruned else Decoder(self.config, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Samples (B, 3, T) float32 in Z, N, E order -> logits: arrivals (B, 2, T) P and S, event (B, 1, T).
+
+        Sigmoid gives probabilities. The event logits are None once decoder B is pruned.
+        """
+        levels = self.encoder(x)
+        event = None if self.decoder_b is None else self.decoder_b(levels)
+        return self.decoder_a(levels), event
+
+    def prune(self) -> "MSNet":
+        """A copy without decoder B; its arrival logits are bit-identical."""
+        pruned = copy.deepcopy(self)
+        pruned.decoder_b = None
+        return pruned
+
+    def fold(self) -> "MSNet":
+        """A copy for inference with every norm folded into its convolution."""
+        folded = copy.deepcopy(self).eval()
+        for module in folded.modules():
+            if isinstance(module, Block):
+                module.fold()
+        return folded.requires_grad_(requires_grad=False)
+
+    def parameter_count(self) -> int:
+        """Number of trained parameters."""
+        return sum(parameter.numel() for parameter in self.parameters())

@@ -1,0 +1,1 @@
+"""From picks to Redis streams: connection, publisher, embedded broker."""

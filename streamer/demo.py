@@ -1,0 +1,221 @@
+"""`msnet-stream demo`: the real daemon on real recordings, as separate processes, to look at.
+
+The recordings come with obspy: 230 s of four stations (UH1 to UH4) of the Bavarian network, with geothermal
+microearthquakes near 16:24:33 and 16:27:30 UTC on 27 May 2010.
+"""
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from streamer.bus.broker import BrokerConfig, start_broker
+from streamer.bus.redis_streams import read_picks
+from streamer.bus.redis_url import RedisServer
+from streamer.errors import CannotCreateError, DataError, UnavailableError
+from streamer.output import pick_table, write_picks
+from streamer.picks import Pick
+from streamer.section import RecordSection, event_groups, save_section
+from streamer.timebase import NS_PER_S, iso
+from streamer.waveforms.archive import read_archive
+from streamer.waveforms.records import Record
+
+RECORDINGS = "BW.UH*2010.147.cut.slist.gz"
+STATIONS = "BW.UH?"
+SPEED, QUICK_SPEED = 8.0, 40.0  # times real time
+RECORD_SECONDS = 1.0  # short records, as low-latency digitisers send them
+START_TIMEOUT_S = 60.0  # a cold disk takes this long to import torch
+SETTLE_S = 3.0  # of wall time after the last record: the last blocks go through
+POLL_S = 0.2
+SHOWN_PICKS = 18
+
+
+def run_demo(output: Path | None, *, quick: bool = False, keep_running: bool = False) -> None:
+    """Run the demo and print what it found. Raises MsnetError if a part of it fails."""
+    folder = _output_folder(output)
+    records = load_recordings()
+    console = Console()
+    console.print(
+        "[bold]msnet-stream demo[/]: four stations, two microearthquakes, one SeedLink server, "
+        "one daemon, one Redis stream"
+    )
+    with contextlib.ExitStack() as cleanup:
+        parts = Parts(folder, cleanup)
+        parts.start(QUICK_SPEED if quick else SPEED)
+        picks = _watch(parts, records, QUICK_SPEED if quick else SPEED, console)
+        parts.stop_daemon(keep=keep_running)
+        picks = _read(parts.server)
+        _write_results(folder, records, picks)
+        _tell(console, folder, picks, parts)
+        if keep_running:
+            console.print("Running until you press Ctrl-C.")
+            with contextlib.suppress(KeyboardInterrupt):
+                parts.wait()
+
+
+def load_recordings() -> list[Record]:
+    """The recordings that come with obspy. Raises DataError if this obspy lacks them."""
+    found = sorted(_recordings_folder().glob(RECORDINGS))
+    if not found:
+        raise DataError("this installation of obspy lacks its test recordings: reinstall obspy")
+    return [record for _, record in read_archive(found)]
+
+
+def _recordings_folder() -> Path:
+    return Path(str(resources.files("obspy"))) / "signal" / "tests" / "data"
+
+
+@dataclass
+class Parts:
+    """The processes of the demo: broker, SeedLink server, daemon."""
+
+    folder: Path
+    cleanup: contextlib.ExitStack
+    processes: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def start(self, speed: float) -> None:
+        """Start all three; each is stopped when the demo ends."""
+        state_dir = Path(tempfile.mkdtemp(prefix="msnet-demo-"))
+        self.cleanup.callback(shutil.rmtree, state_dir, ignore_errors=True)
+        broker = start_broker(BrokerConfig(state_dir=state_dir))
+        self.cleanup.callback(broker.stop)
+        self.server: RedisServer = broker.server
+        self.url = broker.url
+        replay = self._launch(
+            "replay", str(_recordings_folder() / RECORDINGS), "--port", "0", "--speed", str(speed),
+            "--record-seconds", str(RECORD_SECONDS), name="replay",
+        )  # fmt: skip
+        address = _first_line(replay, self.folder / "replay.log")
+        self.daemon = self._launch(
+            "run", "--stations", STATIONS, "--server", address, "--redis", broker.url,
+            "--state-dir", str(state_dir), name="daemon",
+        )  # fmt: skip
+
+    def stop_daemon(self, *, keep: bool) -> None:
+        """End the daemon the way systemd does, so that everything complete is published."""
+        if keep:
+            return
+        self.daemon.terminate()
+        if self.daemon.wait(START_TIMEOUT_S) != 0:
+            raise UnavailableError(f"the daemon failed: see {self.folder / 'daemon.log'}")
+
+    def check(self) -> None:
+        """Raises UnavailableError if a process ended by itself."""
+        for process in self.processes:
+            if process.poll() is not None:
+                raise UnavailableError(
+                    f"a part of the demo ended with code {process.returncode}: see the logs in "
+                    f"{self.folder}"
+                )
+
+    def wait(self) -> None:
+        """Until a process ends."""
+        self.daemon.wait()
+
+    def _launch(self, *arguments: str, name: str) -> "subprocess.Popen[str]":
+        with (self.folder / f"{name}.log").open("w", encoding="utf-8") as log_file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "streamer.cli", *arguments],
+                stdout=subprocess.PIPE if name == "replay" else log_file,
+                stderr=log_file,
+                text=True,
+            )
+        self.processes.append(process)
+        self.cleanup.callback(_end, process)
+        return process
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    process.terminate()
+    process.wait()
+    if process.stdout:
+        process.stdout.close()
+
+
+def _first_line(process: "subprocess.Popen[str]", log_path: Path) -> str:
+    line = process.stdout.readline().strip() if process.stdout else ""
+    if not line:
+        raise UnavailableError(f"the replay server did not start: see {log_path}")
+    return line
+
+
+def _watch(parts: Parts, records: list[Record], speed: float, console: Console) -> list[Pick]:
+    """Show picks as they appear on the stream, until the replay is over."""
+    start_ns = min(record.start_ns for record in records)
+    span_s = (max(record.end_ns for record in records) - start_ns) / NS_PER_S
+    progress = Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    task = progress.add_task("starting the daemon (loads torch)", total=span_s)
+    began_s: float | None = None
+    launched_s = time.monotonic()
+    picks: list[Pick] = []
+    shown = Group(progress, Table())
+    with Live(shown, console=console, refresh_per_second=5, transient=True) as live:
+        while began_s is None or time.monotonic() - began_s < span_s / speed + SETTLE_S:
+            parts.check()
+            if began_s is None:
+                if _connected(parts.folder / "daemon.log"):
+                    began_s = time.monotonic()
+                elif time.monotonic() - launched_s > START_TIMEOUT_S:
+                    raise UnavailableError(f"the daemon does not start: see {parts.folder}")
+            else:
+                data_s = min((time.monotonic() - began_s) * speed, span_s)
+                clock = iso(start_ns + int(data_s * NS_PER_S))[11:19]
+                progress.update(task, completed=data_s, description=f"data time {clock} UTC")
+            picks = _read(parts.server)
+            title = f"msnet:picks, {len(picks)} picks"
+            live.update(Group(progress, pick_table(picks[-SHOWN_PICKS:], title)))
+            time.sleep(POLL_S)
+    return picks
+
+
+def _connected(log_path: Path) -> bool:
+    return "seedlink_connected" in log_path.read_text(encoding="utf-8")
+
+
+def _read(server: RedisServer) -> list[Pick]:
+    return sorted(read_picks(server), key=lambda pick: (pick.t_ns, pick.id))
+
+
+def _write_results(folder: Path, records: list[Record], picks: list[Pick]) -> None:
+    with (folder / "picks.jsonl").open("w", encoding="utf-8") as file:
+        write_picks(picks, "jsonl", file)
+    save_section(
+        RecordSection(
+            records, picks, "Two microearthquakes, 27 May 2010, picked by msnet-stream from SeedLink"
+        ),
+        folder / "record-section.png",
+    )
+
+
+def _tell(console: Console, folder: Path, picks: list[Pick], parts: Parts) -> None:
+    console.print(pick_table(picks, "Picks on the Redis stream msnet:picks"))
+    for group in event_groups(picks):
+        stations = sorted({pick.sta for pick in group if pick.phase == "P"})
+        console.print(
+            f"[bold]event near {iso(group[0].t_ns)[11:19]} UTC[/]: P on {', '.join(stations)}; "
+            f"{sum(pick.phase == 'S' for pick in group)} S"
+        )
+    console.print(f"Redis: {parts.url}  stream msnet:picks (gone with the demo)")
+    console.print(f"Written: {folder}/picks.jsonl, record-section.png and the logs")
+
+
+def _output_folder(output: Path | None) -> Path:
+    folder = output or Path("demo-output")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "picks.jsonl").touch()
+    except OSError as error:
+        raise CannotCreateError(
+            f"cannot write to {folder}: {error.strerror}; choose another folder with --output"
+        ) from error
+    return folder

@@ -1,0 +1,49 @@
+"""The closed list of log events: a name that is not here fails a test, and so does one not used."""
+
+from collections.abc import Mapping
+from typing import Final
+
+EVENTS: Final[Mapping[str, str]] = {
+    # The daemon
+    "started": "the daemon runs with this version and network",
+    "status": "counters of all stages, once a minute",
+    "stopping": "a signal came: no more data are received, the rest is picked and published",
+    "drain_incomplete": "what had been received was not all picked before the time for it ended",
+    "stopped": "the daemon has ended; counters of all stages",
+    # Waveforms
+    "channel_rejected": "a channel has no place in its station and is not picked",
+    "station_rejected": "a station cannot be picked, for instance for its sampling rate",
+    "file_rejected": "a file holds no waveforms and is left out",
+    "record_rejected": "records cannot be read or do not fit their channel and are left out",
+    # Picks
+    "pick": "a pick was made and goes to the publisher",
+    "pick_unreadable": "an entry of the Redis stream is no pick message and is left out",
+    "picks_dropped": "the oldest picks were lost: Redis is away and the queue is full",
+    "picks_left_unpublished": "the time to publish the last picks ended before all were sent",
+    # SeedLink, receiving
+    "seedlink_connected": "a server was reached and sends the channels asked for",
+    "seedlink_disconnected": "a connection ended or failed and will be tried again",
+    # SeedLink, replaying
+    "replay_listening": "the replay server takes clients at this address",
+    "replay_exhausted": "every record of the archive has been released",
+    "replay_task_failed": "a session of the replay server ended by a fault of its own",
+    "client_connected": "a client came to the replay server",
+    "client_disconnected": "a client left the replay server",
+    "client_lost": "a client of the replay server vanished without leaving",
+    "client_refused": "the replay server has as many clients as it takes",
+    "command_refused": "a client of the replay server sent what cannot be done",
+    # Redis
+    "redis_connected": "the server answers and takes picks",
+    "redis_down": "publishing failed; picks wait until the server is back",
+    "redis_up": "publishing works again",
+    "redis_trim_failed": "old picks could not be removed from the stream",
+    "redis_password_in_url": "the password is in the URL, where others can see it",
+    "redis_scripts_not_allowed": "the server refuses scripts: a pick may enter the stream twice",
+    # The embedded broker
+    "broker_started": "a broker of our own was started",
+    "broker_adopted": "the broker of an earlier start still runs and is used",
+    "broker_settings_differ": "the running broker was started with other settings",
+    "broker_failed": "the broker ended and could not be started again yet",
+    "broker_killed": "the broker did not end when asked to and was killed",
+    "broker_stopped": "the broker has ended",
+}

@@ -1,0 +1,1 @@
+"""From station rings to picks: schedule, infer, pick."""

@@ -1,0 +1,87 @@
+"""Everything between a record and a pick, put together once for the daemon and for archives alike."""
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from model.artifact import Artifact, ArtifactError, load
+from model.onsets import OnsetDetector
+from streamer import __version__
+from streamer.clock import Clock
+from streamer.config import Config
+from streamer.errors import DataError
+from streamer.picking.inference import Inference
+from streamer.picking.picker import Picker, Provenance
+from streamer.picking.scheduler import Scheduler
+from streamer.picking.track import Sampling, Step, Track
+from streamer.picks import Pick
+from streamer.waveforms.stations import Station, StationBank
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Rings, schedule, network and picker. Only `inference` may run in another thread."""
+
+    bank: StationBank
+    scheduler: Scheduler
+    inference: Inference
+    picker: Picker
+
+    def picks(self, batch: list[Step], probabilities: npt.NDArray[np.float32]) -> list[Pick]:
+        """The picks that became certain with a batch of steps, by time."""
+        found = [
+            pick
+            for step, probability in zip(batch, probabilities, strict=True)
+            for pick in self.picker.pick(step, probability)
+        ]
+        return sorted(found, key=lambda pick: (pick.t_ns, pick.id))
+
+
+def build_engine(config: Config, clock: Clock) -> Engine:
+    """The engine for a configuration. Raises DataError if the weights cannot be used."""
+    artifact = load_artifact(config.picking.weights)
+    inference = Inference(artifact)
+    provenance = _provenance(config, artifact)
+
+    def make_track(station: Station) -> Track:
+        mode = config.waveforms.sampling_mode(station.instrument.channel("Z"))
+        detector = OnsetDetector(provenance.thresholds, provenance.separation_samples)
+        return Track(station, Sampling(mode), inference.context, detector)
+
+    bank = StationBank(clock, config.waveforms.buffer_s)
+    scheduler = Scheduler(
+        bank,
+        make_track,
+        clock,
+        step_blocks=config.picking.step_s,
+        batch_stations=config.picking.batch_stations,
+        component_timeout_s=config.waveforms.component_timeout_s,
+        silence_flush_s=config.waveforms.silence_flush_s,
+    )
+    return Engine(bank, scheduler, inference, Picker(provenance))
+
+
+def load_artifact(weights: Path | None) -> Artifact:
+    """The artifact at `weights`, or the bundled one. Raises DataError naming the file."""
+    try:
+        return load(weights)
+    except ArtifactError as error:
+        raise DataError(f"{error}; give picking.weights a .safetensors file with its card") from error
+
+
+def _provenance(config: Config, artifact: Artifact) -> Provenance:
+    threshold_p, threshold_s = artifact.card.thresholds
+    return Provenance(
+        model=f"{artifact.card.name}@{artifact.card.version}",
+        model_sha=artifact.sha,
+        thresholds=(
+            config.picking.threshold_p or threshold_p,
+            config.picking.threshold_s or threshold_s,
+        ),
+        separation_samples=artifact.card.separation_samples,
+        agency=config.agency,
+        author=config.author or f"msnet-stream/{__version__}@{socket.gethostname()}",
+    )

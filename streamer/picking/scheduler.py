@@ -1,0 +1,108 @@
+"""Which stations are due for which blocks, gathered into batches of equal length."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from streamer.clock import Clock
+from streamer.picking.track import Step, Track
+from streamer.seedid import Instrument
+from streamer.waveforms.records import Record
+from streamer.waveforms.stations import SLOTS, Station, StationBank
+
+log = structlog.get_logger()
+
+# Blocks in one step. Live stations advance by the first; a backlog is worked off in longer steps, which
+# spend less on context. Few sizes, so that stations that catch up share batches.
+STEP_BLOCKS = (1, 2, 5, 10, 30, 60)
+
+
+class Scheduler:
+    """Turns what the rings hold into batches of steps.
+
+    `make_track` builds the track of a station once its rate is known; it raises ValueError for a rate the
+    network cannot take. `step_blocks` is the least number of new blocks worth a step.
+    """
+
+    def __init__(
+        self,
+        bank: StationBank,
+        make_track: Callable[[Station], Track],
+        clock: Clock,
+        *,
+        step_blocks: int = 1,
+        batch_stations: int = 64,
+        component_timeout_s: float = 30.0,
+        silence_flush_s: float = 60.0,
+    ) -> None:
+        self._bank = bank
+        self._make_track = make_track
+        self._clock = clock
+        self._step_blocks = step_blocks
+        self._batch_stations = batch_stations
+        self._component_timeout_s = component_timeout_s
+        self._silence_flush_s = silence_flush_s
+        self._tracks: dict[Instrument, Track | None] = {}
+
+    def has_room(self, record: Record) -> bool:
+        """Whether `record` fits without displacing samples that no step has taken yet."""
+        track = self._tracks.get(record.nslc.instrument)
+        if track is None:
+            return True
+        component = track.station.components[SLOTS.get(record.nslc.component, 0)]
+        if component is None or component.ring is None or component.ring.rate != record.rate:
+            return True
+        stop = component.ring.locate(record) + len(record.samples)
+        return track.has_room(component.ring, stop)
+
+    def collect(self, least_blocks: int | None = None) -> list[list[Step]]:
+        """Batches of the steps that are due now, most blocks first; empty when nothing is due.
+
+        A station that fell silent is asked for all it has, and then for what still waits for its right
+        context. `least_blocks` overrides `step_blocks`.
+        """
+        now_ns = self._clock()
+        by_blocks: dict[int, list[Step]] = defaultdict(list)
+        for track in self._active_tracks():
+            silent = track.station.silent_for_s(now_ns) > self._silence_flush_s
+            least = 1 if silent else least_blocks or self._step_blocks
+            ready = track.ready_blocks(now_ns, self._component_timeout_s)
+            size = next((size for size in STEP_BLOCKS[::-1] if least <= size <= ready), None)
+            if size is not None:
+                by_blocks[size].append(track.advance(size))
+            elif silent and (step := track.finish()):
+                by_blocks[step.blocks].append(step)
+        return self._batches(by_blocks)
+
+    def finish(self) -> list[list[Step]]:
+        """The data end here for good: the steps of all blocks still waiting for their right context."""
+        by_blocks: dict[int, list[Step]] = defaultdict(list)
+        for track in self._active_tracks():
+            if step := track.finish():
+                by_blocks[step.blocks].append(step)
+        return self._batches(by_blocks)
+
+    def _active_tracks(self) -> Iterable[Track]:
+        for instrument, station in self._bank.stations.items():
+            if instrument not in self._tracks and station.rate is not None:
+                self._tracks[instrument] = self._new_track(station)
+            track = self._tracks.get(instrument)
+            if track is not None:
+                yield track
+
+    def _new_track(self, station: Station) -> Track | None:
+        try:
+            return self._make_track(station)
+        except ValueError as error:
+            log.warning("station_rejected", station=str(station.instrument), error=str(error))
+            self._bank.counts["stations_rejected"] += 1
+            return None
+
+    def _batches(self, by_blocks: dict[int, list[Step]]) -> list[list[Step]]:
+        size = self._batch_stations
+        return [
+            steps[start : start + size]
+            for _, steps in sorted(by_blocks.items(), reverse=True)
+            for start in range(0, len(steps), size)
+        ]

@@ -1,0 +1,125 @@
+"""The pick message `msnet.pick/1`: what leaves this daemon and what association reads.
+
+Flat string fields on the Redis stream `msnet:picks`; an absent value is an omitted field.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Literal, get_args
+
+from streamer.errors import DataError
+from streamer.seedid import Instrument
+from streamer.timebase import NS_PER_S, iso
+
+PICK_VERSION = 1
+Phase = Literal["P", "S"]
+Status = Literal["new", "update", "retract"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pick:
+    """One pick in one state of its life cycle.
+
+    `t_ns`, `data_ns`, `made_ns` are POSIX ns UTC: the onset, the arrival of the last sample used,
+    the publication. `prob` is the peak of the probability trace (0-1). `final` is 1 once no later
+    data can change the pick. Consumers insert or ignore by (`id`, `rev`).
+    """
+
+    id: str
+    rev: int
+    status: Status
+    net: str
+    sta: str
+    loc: str
+    cha: str
+    phase: Phase
+    t_ns: int
+    prob: float
+    model: str
+    model_sha: str
+    cfg: str
+    agency: str
+    author: str
+    data_ns: int
+    made_ns: int
+    final: int = 1
+    n_comp: int | None = None
+    qual: str | None = None
+    lat: float | None = None
+    lon: float | None = None
+    elev: float | None = None
+    t_unc: float | None = None
+    snr: float | None = None
+    amp: float | None = None
+    amp_unit: str | None = None
+    pol: str | None = None
+    pol_prob: float | None = None
+
+    @property
+    def nslc(self) -> str:
+        """NET.STA.LOC.CHA the pick is reported on."""
+        return f"{self.net}.{self.sta}.{self.loc}.{self.cha}"
+
+    def to_fields(self) -> dict[str, str]:
+        """Message fields in a fixed order, all values strings."""
+        message = {"v": str(PICK_VERSION)}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            if field.name == "t_ns":
+                message["time"] = iso(value)
+            message[field.name] = f"{value:.4f}" if field.name in _ROUNDED else str(value)
+        return message
+
+    @classmethod
+    def from_fields(cls, message: Mapping[str, str]) -> "Pick":
+        """Inverse of `to_fields`; ignores unknown fields. Raises DataError if malformed."""
+        if message.get("v") != str(PICK_VERSION):
+            raise DataError(f"pick message version {message.get('v')!r}: this program reads 1")
+        values: dict[str, object] = {}
+        try:
+            for field in fields(cls):
+                if field.name in message:
+                    convert = _CONVERT.get(field.name, str)
+                    values[field.name] = convert(message[field.name])
+            return cls(**values)  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            raise DataError(f"pick message {message.get('id', '?')}: {error}") from error
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is not a finite number")
+    return value
+
+
+def _one_of(*names: str) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if text not in names:
+            raise ValueError(f"{text!r} is none of {', '.join(names)}")
+        return text
+
+    return convert
+
+
+_ROUNDED = frozenset({"prob", "t_unc", "pol_prob"})
+_CONVERT: dict[str, Callable[[str], object]] = {
+    **dict.fromkeys(("rev", "t_ns", "data_ns", "made_ns", "final", "n_comp"), int),
+    **dict.fromkeys(("prob", "lat", "lon", "elev", "t_unc", "snr", "amp", "pol_prob"), _finite),
+    "phase": _one_of(*get_args(Phase)),
+    "status": _one_of(*get_args(Status)),
+}
+
+
+def pick_id(instrument: Instrument, phase: Phase, t_ns: int, origin_hex6: str) -> str:
+    """`NET.STA.LOC.BI.PHASE.YYYYMMDDTHHMMSS.mmm.hex6`: one onset has one id on every host.
+
+    `origin_hex6` is the first six digits of the hash of model and picker configuration.
+    """
+    seconds, ns = divmod(t_ns, NS_PER_S)
+    stamp = f"{datetime.fromtimestamp(seconds, UTC):%Y%m%dT%H%M%S}.{ns // 1_000_000:03d}"
+    return f"{instrument}.{phase}.{stamp}.{origin_hex6}"

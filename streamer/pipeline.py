@@ -1,0 +1,269 @@
+"""The story of a sample becoming a pick, from top to bottom.
+
+    SeedLink server --packets--> receive --queue `packets`--> ingest --> rings
+        rings --every tick--> step: schedule, infer (one thread), pick --> publisher --> Redis stream
+
+Every queue is bounded. `packets` is full: the receiver waits, TCP pushes back on the server. A ring is full
+of samples no step has taken: ingest waits. The publisher's queue is full: see its own rule; Redis never holds
+up the waveforms. The shutdown goes the way of the data: stop receiving, take in what arrived, do the steps
+that are complete, publish, close.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import structlog
+
+from streamer import __version__
+from streamer.bus.broker import Broker, BrokerConfig, start_broker
+from streamer.bus.publisher import Publisher
+from streamer.bus.redis_streams import PickStream
+from streamer.bus.redis_url import parse_redis_url
+from streamer.clock import Clock
+from streamer.config import Config, split_server
+from streamer.errors import ConfigError, DataError, MsnetError
+from streamer.picking.engine import Engine, build_engine
+from streamer.seedid import Nslc
+from streamer.seedlink.client import FeedConfig, Packet, SeedLinkFeed
+from streamer.stationspec import parse_station_spec
+from streamer.waveforms.records import PIECE_S, Record, decode
+
+log = structlog.get_logger()
+
+DRAIN_S = 10.0  # for the picks that wait at shutdown; systemd gives 30 s for everything
+
+STATUS_LOG_S = 60.0
+BURST_PACKETS = 100  # taken in before others get a turn
+
+
+EMBEDDED = "embedded:"
+BROKER_CHECK_S = 2.0
+SECONDS_PER_DAY = 86_400
+
+
+async def serve(config: Config) -> None:
+    """The daemon: open Redis, pick until SIGTERM or SIGINT, drain. A second signal ends it at once.
+
+    Raises any MsnetError that keeps it from starting or going on.
+    """
+    if not config.seedlink.servers:
+        raise ConfigError("no SeedLink server is given: name one with --server HOST:PORT")
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    async with open_stream(config, time.time_ns) as stream:
+        publisher = Publisher(stream, clock=time.time_ns)
+        await run(config, publisher, stop, time.time_ns)
+
+
+async def run(config: Config, publisher: Publisher, stop: asyncio.Event, clock: Clock) -> None:
+    """Pick the configured stations until `stop` is set, then publish what is complete and return.
+
+    Raises what the feed raises when no server can be used or none of the stations exist.
+    """
+    engine = build_engine(config, clock)
+    packets: asyncio.Queue[Packet] = asyncio.Queue(config.seedlink.queue_packets)
+    line = Line(engine, packets, publisher, config.picking.tick_ms / 1000)
+    feed = SeedLinkFeed(feed_config(config), packets.put, line.announce, clock)
+    log.info("started", version=__version__, model=engine.picker.provenance.model)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            receiving = tasks.create_task(feed.run())
+            ingesting = tasks.create_task(line.ingest())
+            stepping = tasks.create_task(line.step())
+            publishing = tasks.create_task(publisher.run())
+            reporting = tasks.create_task(line.report())
+            await stop.wait()
+            log.info("stopping")
+            receiving.cancel()
+            reporting.cancel()
+            await line.drain(DRAIN_S)
+            ingesting.cancel()
+            stepping.cancel()
+            await publisher.drain(DRAIN_S)
+            publishing.cancel()
+    except* MsnetError as failures:
+        raise failures.exceptions[0] from None
+    line.log_counts("stopped")
+
+
+@asynccontextmanager
+async def open_stream(config: Config, clock: Clock) -> AsyncIterator[PickStream]:
+    """The Redis stream of the configuration, its embedded broker running while it is open."""
+    broker: Broker | None = None
+    if config.redis.url == EMBEDDED:
+        broker = await asyncio.to_thread(start_broker, broker_config(config))
+        server = broker.server
+    else:
+        server = parse_redis_url(config.redis.url, password_file=config.redis.password_file)
+    stream = PickStream(
+        server,
+        prefix=config.redis.prefix,
+        retention_s=int(config.redis.retention_days * SECONDS_PER_DAY),
+        max_entries=config.redis.max_entries,
+        clock=clock,
+    )
+    guard = asyncio.create_task(_keep_running(config, broker)) if broker else None
+    try:
+        await stream.connect()
+        yield stream
+    finally:
+        if guard:
+            guard.cancel()
+        await stream.close()
+        if broker:
+            await asyncio.to_thread(broker.stop)
+
+
+async def _keep_running(config: Config, broker: Broker) -> None:
+    """Start the embedded broker again when it died; the publisher keeps the picks meanwhile."""
+    while True:
+        await asyncio.sleep(BROKER_CHECK_S)
+        if not await asyncio.to_thread(broker.alive):
+            try:
+                successor = await asyncio.to_thread(start_broker, broker_config(config))
+            except MsnetError as error:
+                log.error("broker_failed", error=str(error), retry_s=BROKER_CHECK_S)
+            else:
+                broker.pid, broker.process = successor.pid, successor.process
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+
+
+class Line:
+    """The stretch from packets to the publisher: three loops around one engine."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        packets: "asyncio.Queue[Packet]",
+        publisher: Publisher,
+        tick_s: float,
+    ) -> None:
+        self._engine = engine
+        self._packets = packets
+        self._publisher = publisher
+        self._tick_s = tick_s
+        self._counts: Counter[str] = Counter()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
+        self._round_done = asyncio.Event()  # set and cleared after each look at the stations
+
+    def announce(self, channels: list[Nslc]) -> None:
+        """Make a station wait for the channels that were asked for."""
+        for nslc in channels:
+            try:
+                self._engine.bank.declare(nslc)
+            except DataError as error:
+                self._counts["channels_rejected"] += 1
+                log.warning("channel_rejected", nslc=str(nslc), error=str(error))
+
+    async def ingest(self) -> None:
+        """Packets -> records -> rings. What cannot be used is counted and logged, never fatal."""
+        while True:
+            for _ in range(BURST_PACKETS):
+                packet = await self._packets.get()
+                try:
+                    record = decode(packet.data)
+                    self._counts["records"] += 1
+                    await self._take(record)
+                except DataError as error:
+                    self._counts["records_rejected"] += 1
+                    log.warning("record_rejected", server=packet.server, error=str(error))
+                finally:
+                    self._packets.task_done()
+            await asyncio.sleep(0)
+
+    async def _take(self, record: Record) -> None:
+        for piece in record.pieces(PIECE_S):
+            while not self._engine.scheduler.has_room(piece):
+                await self._round_done.wait()
+            self._engine.bank.accept(piece)
+
+    async def step(self) -> None:
+        """Every tick: collect the steps that are due, infer in the thread, pick, hand over."""
+        while True:
+            began = time.monotonic()
+            busy = await self.step_once()
+            self._round_done.set()
+            self._round_done.clear()
+            if not busy:
+                await asyncio.sleep(max(self._tick_s - (time.monotonic() - began), 0))
+
+    async def step_once(self) -> bool:
+        """One look at all stations; whether any was due."""
+        loop = asyncio.get_running_loop()
+        batches = self._engine.scheduler.collect()
+        for batch in batches:
+            probabilities = await loop.run_in_executor(
+                self._thread, self._engine.inference.probabilities, batch
+            )
+            self._counts["steps"] += len(batch)
+            for pick in self._engine.picks(batch, probabilities):
+                log.debug("pick", pick_id=pick.id, prob=round(pick.prob, 3))
+                self._publisher.submit(pick)
+        return bool(batches)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Let everything received reach the publisher; gives up after `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._packets.join()
+                await self._round_done.wait()  # ends the round that may have begun before
+                await self._round_done.wait()
+        except TimeoutError:
+            log.warning("drain_incomplete", packets=self._packets.qsize(), timeout_s=timeout_s)
+
+    async def report(self) -> None:
+        """A line a minute for whoever reads the log."""
+        while True:
+            await asyncio.sleep(STATUS_LOG_S)
+            self.log_counts("status")
+
+    def log_counts(self, event: str) -> None:
+        """The counters of all stages as one log event."""
+        totals = self._counts + self._engine.bank.counts + self._engine.picker.counts
+        log.info(
+            event,
+            stations=len(self._engine.bank.stations),
+            published=self._publisher.published,
+            pending=self._publisher.pending,
+            **dict(sorted(totals.items())),
+        )
+
+
+def feed_config(config: Config) -> FeedConfig:
+    """What the SeedLink client needs of the configuration."""
+    return FeedConfig(
+        servers=[split_server(server) for server in config.seedlink.servers],
+        spec=parse_station_spec(config.stations),
+        protocol=config.seedlink.protocol,
+        start=config.seedlink.start,
+        connect_timeout_s=config.seedlink.connect_timeout_s,
+        network_timeout_s=config.seedlink.network_timeout_s,
+        startup_timeout_s=config.seedlink.startup_timeout_s,
+        client_version=__version__,
+    )
+
+
+def broker_config(config: Config) -> BrokerConfig:
+    """How to run the embedded broker of a configuration."""
+    return BrokerConfig(
+        state_dir=config.state_dir,
+        durability=config.redis.embedded.durability,
+        port=config.redis.embedded.port,
+        maxmemory_mb=config.redis.embedded.maxmemory_mb,
+        prefix=config.redis.prefix,
+    )

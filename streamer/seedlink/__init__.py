@@ -1,0 +1,1 @@
+"""SeedLink: the wire protocol, the client of live servers, the replay server."""

@@ -1,0 +1,1 @@
+"""From miniSEED bytes to the gap-aware rings of a station."""

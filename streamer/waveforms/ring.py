@@ -1,0 +1,141 @@
+"""The samples of one channel on an absolute sample index, with what is missing known exactly."""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from streamer.timebase import continuity_tolerance_ns, sample_index, sample_time_ns
+from streamer.waveforms.records import Record
+
+NS_PER_MS = 1_000_000
+
+
+class Verdict(StrEnum):
+    """What a record was to its ring."""
+
+    ACCEPTED = "accepted"  # continues the data, or begins them
+    GAP = "gap"  # accepted, but samples before it are missing
+    OVERLAP = "overlap"  # begins before the end of the data; only its new samples were taken
+    LATE = "late"  # fills a gap that lay behind the end of the data
+    DUPLICATE = "duplicate"  # brings nothing new
+    EXPIRED = "expired"  # older than the ring reaches
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Outcome of one record: the verdict, and how many samples are missing before it."""
+
+    verdict: Verdict
+    missing_samples: int = 0
+
+
+class ChannelRing:
+    """A bounded run of samples of one channel at one rate.
+
+    Positions are absolute sample indices. What was never received is not valid; the first value received
+    for a position stays. Samples keep the type they were sent in, so nothing is rounded.
+    """
+
+    _MAX_OFFSETS = 64  # remembered clock offsets; a channel has one, a drifting clock a few
+
+    def __init__(self, rate: Fraction, capacity_samples: int) -> None:
+        self.rate = rate
+        self.capacity = capacity_samples
+        self.end = 0  # index after the newest sample; 0 before the first record
+        self._samples: npt.NDArray[np.generic] = np.zeros(capacity_samples, dtype=np.int32)
+        self._valid = np.zeros(capacity_samples, dtype=bool)
+        self._offsets_ms: list[tuple[int, int]] = []
+
+    @property
+    def start(self) -> int:
+        """Index of the oldest position still held."""
+        return max(self.end - self.capacity, 0)
+
+    def locate(self, record: Record) -> int:
+        """Index of the first sample: the continuing one if the clock allows, else the nearest."""
+        index = sample_index(record.start_ns, self.rate)
+        deviation_ns = abs(record.start_ns - sample_time_ns(self.end, self.rate))
+        if abs(index - self.end) <= 1 and deviation_ns <= continuity_tolerance_ns(self.rate):
+            return self.end
+        return index
+
+    def write(self, record: Record) -> Arrival:
+        """Take the samples of `record` that are new. Raises ValueError for another rate."""
+        if record.rate != self.rate:
+            raise ValueError(f"ring of {self.rate} Hz got a record of {record.rate} Hz")
+        first, samples = self.locate(record), record.samples
+        stop = first + len(samples)
+        if self.end and stop <= self.start:
+            return Arrival(Verdict.EXPIRED)
+        verdict, missing = Verdict.ACCEPTED, 0
+        if self.end and first > self.end:
+            verdict, missing = Verdict.GAP, first - self.end
+        elif first < self.end:
+            verdict = self._compare(first, stop)
+            if verdict is Verdict.DUPLICATE:
+                return Arrival(verdict)
+        self._extend(first, stop)
+        self._note_offset(first, record.start_ns - sample_time_ns(first, self.rate))
+        keep = max(first, self.start)
+        self._put(keep, samples[keep - first :])
+        return Arrival(verdict, missing)
+
+    def read(self, first: int, stop: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        """Samples (n,) float64 and validity (n,) of the positions `first` to `stop`; 0 where not valid."""
+        samples, valid = np.zeros(stop - first), np.zeros(stop - first, dtype=bool)
+        held_first, held_stop = max(first, self.start), min(stop, self.end)
+        if held_first < held_stop:
+            slots = np.arange(held_first, held_stop) % self.capacity
+            target = slice(held_first - first, held_stop - first)
+            valid[target] = self._valid[slots]
+            samples[target] = np.where(valid[target], self._samples[slots], 0)
+        return samples, valid
+
+    def next_valid(self, first: int) -> int | None:
+        """Index of the first received sample at or after `first`, or None."""
+        first = max(first, self.start)
+        found = np.flatnonzero(self._valid[np.arange(first, self.end) % self.capacity])
+        return first + int(found[0]) if len(found) else None
+
+    def offset_ns(self, index: int) -> int:
+        """True time minus grid time of the sample at `index`, to the millisecond."""
+        position = bisect_right(self._offsets_ms, (index, 1 << 62)) - 1
+        return self._offsets_ms[max(position, 0)][1] * NS_PER_MS if self._offsets_ms else 0
+
+    def _compare(self, first: int, stop: int) -> Verdict:
+        """What a record that begins before the end is; the positions it shares decide."""
+        shared = np.arange(max(first, self.start), min(stop, self.end)) % self.capacity
+        if not self._valid[shared].all():
+            return Verdict.LATE
+        return Verdict.OVERLAP if stop > self.end else Verdict.DUPLICATE
+
+    def _extend(self, first: int, stop: int) -> None:
+        """Move the end to `stop`; positions that come free are not valid."""
+        if not self.end:
+            self.end = first
+        if stop <= self.end:
+            return
+        fresh = min(stop - self.end, self.capacity)
+        self._valid[np.arange(stop - fresh, stop) % self.capacity] = False
+        self.end = stop
+
+    def _put(self, first: int, samples: npt.NDArray[np.generic]) -> None:
+        if self._samples.dtype != samples.dtype:
+            widest = np.float64 if self._valid.any() else samples.dtype
+            self._samples = self._samples.astype(widest)
+        slots = np.arange(first, first + len(samples)) % self.capacity
+        new = ~self._valid[slots]
+        self._samples[slots[new]] = samples[new]
+        self._valid[slots[new]] = True
+
+    def _note_offset(self, first: int, offset_ns: int) -> None:
+        offset_ms = round(offset_ns / NS_PER_MS)
+        position = bisect_right(self._offsets_ms, (first, 1 << 62))
+        if position and self._offsets_ms[position - 1][1] == offset_ms:
+            return
+        self._offsets_ms.insert(position, (first, offset_ms))
+        del self._offsets_ms[: -self._MAX_OFFSETS]

@@ -1,0 +1,48 @@
+"""Fixtures for real peers and recordings that a laptop may lack.
+
+`MSNET_SHARED` names the folder with the recordings (`data/`) and the published networks (`peers/`);
+without it, `shared/` beside the repository is taken. What is missing skips a test, or fails it when
+`MSNET_REQUIRE_PEERS=1` (as in CI), so that nothing is left untested unnoticed.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the recordings with manual picks (`shared/data`)."""
+    return _shared_folder("data")
+
+
+@pytest.fixture(scope="session")
+def shared_peers() -> Path:
+    """Folder of the published networks we are compared with (`shared/peers`)."""
+    return _shared_folder("peers")
+
+
+@pytest.fixture(scope="session")
+def redis_server_binary() -> str:
+    """Path of a real `redis-server`."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        _lacking("redis-server is not on PATH: install it (apt-get install redis-server)")
+    return binary
+
+
+def _shared_folder(name: str) -> Path:
+    beside = Path(__file__).resolve().parents[2] / "shared"
+    folder = Path(os.environ.get("MSNET_SHARED", beside)) / name
+    if not folder.is_dir():
+        _lacking(f"{folder} does not exist: set MSNET_SHARED to the folder that holds {name}/")
+    return folder
+
+
+def _lacking(reason: str) -> NoReturn:
+    if os.environ.get("MSNET_REQUIRE_PEERS") == "1":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

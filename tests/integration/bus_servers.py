@@ -1,0 +1,103 @@
+"""Real Redis and Valkey servers and picks for the tests of the bus."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import redis
+
+from streamer.bus.redis_streams import server_process_id
+from streamer.bus.redis_url import RedisServer, parse_redis_url
+from streamer.picks import Pick
+
+START_TIMEOUT_S = 10.0
+
+
+def make_pick(number: int, rev: int = 0) -> Pick:
+    """Pick number so and so, of a real-looking station."""
+    return Pick(
+        id=f"CI.PASC.00.HH.P.20261122T{number:06d}.000.abcdef",
+        rev=rev,
+        status="new" if rev == 0 else "update",
+        net="CI",
+        sta="PASC",
+        loc="00",
+        cha="HHZ",
+        phase="P",
+        t_ns=1_700_000_000_000_000_000 + number * 1_000_000_000,
+        prob=0.8765,
+        model="msnet/test@1",
+        model_sha="01234567",
+        cfg="89abcdef",
+        agency="XX",
+        author="test",
+        data_ns=1_700_000_001_000_000_000,
+        made_ns=0,
+    )
+
+
+class ServerProcess:
+    """A server of its own on a unix socket in `folder`; `arguments` are command line options."""
+
+    def __init__(
+        self, binary: str, folder: Path, *arguments: str, config: Path | None = None
+    ) -> None:
+        self.socket = folder / "r.sock"
+        self._command = [binary] if config is None else [binary, str(config)]
+        self._command += ["--port", "0", "--unixsocket", str(self.socket)]
+        self._command += ["--dir", str(folder), "--save", "", *arguments]
+        self._log = folder / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def server(self) -> RedisServer:
+        return parse_redis_url(f"unix://{self.socket}", environ={})
+
+    def start(self) -> None:
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(self._command, stdout=output, stderr=output)
+        wait_until_up(self.server, self._process, self._log)
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def plain(self) -> "redis.Redis[str]":
+        """A client that knows nothing of this project; the caller closes it."""
+        return redis.Redis(unix_socket_path=str(self.socket), decode_responses=True)
+
+    def entries(self) -> list[tuple[str, dict[str, str]]]:
+        """What a third party reads with XRANGE."""
+        with self.plain() as client:
+            return client.xrange("msnet:picks")
+
+
+def wait_until_up(server: RedisServer, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when the server answers; a server that needs a password answers too."""
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while server_process_id(server, 0.5) is None:
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline_s, log.read_text()
+        time.sleep(0.01)
+
+
+def wait_until_gone(pid: int) -> None:
+    """Return when no process has this id, or it only waits to be collected by its parent."""
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline_s:
+        try:
+            os.kill(pid, 0)
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return
+        except (ProcessLookupError, FileNotFoundError):
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"process {pid} did not end")

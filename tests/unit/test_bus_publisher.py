@@ -1,0 +1,76 @@
+"""The queue of the publisher at its bound, and the checks of a server's greeting."""
+
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from streamer.bus.publisher import Publisher
+from streamer.bus.redis_streams import PickStream, refuse_unusable
+from streamer.bus.redis_url import parse_redis_url
+from streamer.errors import UnavailableError
+from streamer.picks import Pick
+
+SERVER = parse_redis_url("unix:///nowhere.sock", environ={})
+GREETING = {"server": "redis", "version": "7.0.15", "mode": "standalone", "role": "master"}
+
+
+def _pick(number: int) -> Pick:
+    return Pick(
+        id=f"pick{number}",
+        rev=0,
+        status="new",
+        net="CI",
+        sta="PASC",
+        loc="00",
+        cha="HHZ",
+        phase="P",
+        t_ns=1_700_000_000_000_000_000,
+        prob=0.9,
+        model="m",
+        model_sha="0" * 8,
+        cfg="0" * 8,
+        agency="XX",
+        author="a",
+        data_ns=0,
+        made_ns=0,
+    )
+
+
+def test_full_queue_drops_the_oldest_counts_all_and_logs_once_a_minute() -> None:
+    """At the bound the oldest pick goes; the log gets one line a minute with the running total."""
+    now_ns = [0]
+    stream = PickStream(SERVER, clock=lambda: now_ns[0])
+    publisher = Publisher(stream, capacity=3, clock=lambda: now_ns[0])
+    with capture_logs() as logs:
+        for number in range(7):
+            publisher.submit(_pick(number))
+        now_ns[0] = 60_000_000_000
+        publisher.submit(_pick(7))
+    assert (publisher.pending, publisher.dropped, publisher.published) == (3, 5, 0)
+    drops = [
+        (entry["total"], entry["oldest"]) for entry in logs if entry["event"] == "picks_dropped"
+    ]
+    assert drops == [(1, "pick0"), (5, "pick4")]
+
+
+def test_usable_servers_are_accepted() -> None:
+    """Redis 6.2 and later and Valkey, as primaries outside a cluster, pass."""
+    for version in ("6.2.0", "7.0.15", "9.1.2", "10.0.0"):
+        refuse_unusable({**GREETING, "version": version}, SERVER)
+
+
+@pytest.mark.parametrize(
+    ("difference", "reason"),
+    [
+        ({"version": "6.0.16"}, "6.2 or later is needed"),
+        ({"version": ""}, "6.2 or later is needed"),
+        ({"mode": "cluster"}, "Redis Cluster"),
+        ({"role": "replica"}, "read-only replica"),
+    ],
+)
+def test_unusable_server_is_refused_with_a_remedy(difference: dict[str, str], reason: str) -> None:
+    """A server we cannot write to is named at connection, not at the first pick."""
+    with pytest.raises(UnavailableError, match=reason) as caught:
+        refuse_unusable({**GREETING, **difference}, SERVER)
+    assert str(Path("/nowhere.sock")) in str(caught.value)

@@ -1,0 +1,136 @@
+"""A folder of tables and miniSEED becomes records at 100 Hz."""
+
+from pathlib import Path
+
+import numpy as np
+import obspy
+import pytest
+
+from streamer.errors import DataError, NoInputError
+from train.datasets import (
+    Arrival,
+    Record,
+    Tables,
+    load_record,
+    load_records,
+    pair,
+    quiet_stretches,
+    summary,
+    take,
+)
+
+START = "2020-01-01T00:00:00.000000Z"
+TRACES = "dataset,record_id,file,sampling_rate,start,kind\n"
+PICKS = "dataset,record_id,phase,time,evaluation\n"
+TEACHER = "dataset,record_id,phase,time,probability\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """One record of 20 s at 200 Hz: Z with a gap of 2 s, N one second late, and no E."""
+    n = 4000
+    z, north = np.arange(n, dtype=np.int32), np.full(n - 200, 7, np.int32)
+    traces = obspy.Stream()
+    for channel, data, offset_s in [("HHZ", z[:2000], 0), ("HHZ", z[2400:], 12), ("HH1", north, 1)]:
+        header = {
+            "network": "XX", "station": "A", "channel": channel, "sampling_rate": 200.0,
+            "starttime": obspy.UTCDateTime(START) + offset_s,
+        }  # fmt: skip
+        traces.append(obspy.Trace(data, header))
+    traces.write(str(tmp_path / "a.mseed"), format="MSEED")
+    (tmp_path / "traces.csv").write_text(TRACES + f"set,a,a.mseed,200.0,{START},event\n")
+    manual = "set,a,P,2020-01-01T00:00:04.000000Z,manual\nset,a,S,2020-01-01T00:00:05.5Z,manual\n"
+    automatic = "set,a,P,2020-01-01T00:00:08.1Z,automatic\nset,a,S,2020-01-01T00:00:15Z,automatic\n"
+    (tmp_path / "picks.csv").write_text(PICKS + manual + automatic)
+    sure = "set,a,P,2020-01-01T00:00:08.000000Z,0.9\nset,a,S,2020-01-01T00:00:09Z,0.3\n"
+    (tmp_path / "teacher_picks.csv").write_text(TEACHER + sure)
+    return tmp_path
+
+
+def load(folder: Path, *, native: bool = False) -> Record:
+    native_sets = ("set",) if native else ()
+    return load_records(folder, ("set",), folder / "cache", native=native_sets)[0]
+
+
+def test_components_gaps_and_missing_stretches_lie_where_they_were(folder):
+    record = load(folder)
+    known = np.isfinite(record.samples)
+    assert record.samples.shape == (3, 2000)
+    assert known[0, 100:1000].all()
+    assert not known[0, 1050:1200].any()
+    assert known[0, 1300:].all()
+    assert not known[1, :100].any()
+    assert record.samples[1, 200:1900] == pytest.approx(7)
+    assert not known[2].any()
+
+
+def test_resampling_takes_out_its_delay(folder):
+    record = load(folder)
+    assert record.samples[0, 300:900] == pytest.approx(np.arange(300, 900) * 2, abs=0.5)
+
+
+def test_native_records_are_fed_sample_for_sample_with_their_picks(folder):
+    record = load(folder, native=True)
+    assert record.samples.shape == (3, 4000)
+    assert record.samples[0, :2000].tolist() == list(range(2000))
+    assert [a.index for a in record.arrivals] == [800, 1100]
+
+
+def test_only_an_analyst_makes_arrivals_and_programs_make_pseudo_arrivals(folder):
+    record = load(folder)
+    assert [(a.phase, a.index, a.sure) for a in record.arrivals] == [(0, 400, True), (1, 550, True)]
+    assert record.arrivals[0].event == record.arrivals[1].event
+    pseudo = [(a.phase, a.index, a.sure) for a in record.pseudo]
+    assert pseudo == [(0, 800, True), (1, 900, False), (1, 1500, False)]
+
+
+def test_the_cache_gives_the_same_samples_without_the_waveforms(folder):
+    first = load(folder)
+    tables = Tables.read(folder)
+    cached = next((folder / "cache").rglob("*.npy"))
+    np.save(cached, first.samples + 1)
+    again = load_record(tables, tables.traces[0], folder / "cache")
+    assert np.array_equal(again.samples, first.samples + 1, equal_nan=True)
+
+
+def test_a_missing_table_and_an_unknown_set_are_named(folder):
+    with pytest.raises(DataError, match="no records of other"):
+        load_records(folder, ("other",), folder / "cache")
+    (folder / "picks.csv").unlink()
+    with pytest.raises(NoInputError, match=r"picks\.csv"):
+        Tables.read(folder)
+
+
+def test_an_unreadable_waveform_file_is_named(folder):
+    (folder / "a.mseed").write_bytes(b"not miniSEED at all")
+    with pytest.raises(DataError, match=r"a\.mseed"):
+        load(folder)
+
+
+def test_p_and_the_next_s_are_one_event_unless_another_p_comes_first():
+    arrivals = [Arrival(1, 50), Arrival(0, 100), Arrival(0, 200), Arrival(1, 300), Arrival(1, 400)]
+    events = [a.event for a in pair(arrivals, 100.0)]
+    assert events[2] == events[3]
+    assert len(set(events)) == 4
+
+
+def test_an_s_more_than_a_minute_later_is_not_paired():
+    first, second = pair([Arrival(0, 0), Arrival(1, 6100)], 100.0)
+    assert first.event != second.event
+
+
+def test_quiet_stretches_keep_their_distance_from_every_pick():
+    samples = np.zeros((3, 10_000), np.float32)
+    record = Record("set", "a", samples, (Arrival(0, 3000),), (Arrival(1, 8000, sure=False),))
+    assert quiet_stretches(record, 1000) == [(0, 2000), (4000, 7000), (9000, 10_000)]
+
+
+def test_take_pads_with_not_recorded_beyond_both_ends():
+    taken = take(np.ones((1, 3), np.float32), -2, 5)
+    assert np.isfinite(taken[0]).tolist() == [False] * 2 + [True] * 3 + [False] * 2
+    assert np.isnan(take(np.ones((1, 3), np.float32), 9, 12)).all()
+
+
+def test_the_summary_counts_what_serves_as_labels(folder):
+    row = summary([load(folder)])["set"]
+    assert row == {"records": 1, "seconds": 20, "manual_P": 1, "manual_S": 1, "pseudo_P": 1}

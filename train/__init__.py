@@ -1,0 +1,1 @@
+"""Training and evaluation of MSNet (`msnet-train`). Never imported by `streamer`."""

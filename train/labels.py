@@ -1,0 +1,60 @@
+"""From arrivals to the targets of both decoders, with masks where the truth is not known.
+
+Arrivals: a Gaussian of height 1 per phase. Event: 1 from P to S. A weight of 0 takes a sample out
+of the loss: around doubtful arrivals, and for the event around an arrival whose partner is unknown.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from train.config import LabelConfig
+from train.datasets import Arrival
+
+Trace = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """`arrivals` (2, n) and `event` (1, n) in 0-1, each with a weight of the same shape."""
+
+    arrivals: Trace
+    arrivals_weight: Trace
+    event: Trace
+    event_weight: Trace
+
+
+def targets(arrivals: Sequence[Arrival], length: int, config: LabelConfig) -> Targets:
+    """Targets of a window of `length` samples; arrivals may lie outside it."""
+    time = np.arange(length, dtype=np.float32)
+    label = np.zeros((2, length), dtype=np.float32)
+    weight = np.ones_like(label)
+    for arrival in arrivals:
+        if arrival.sure:
+            offset = (time - arrival.index) / config.sigma_samples
+            label[arrival.phase] = np.maximum(label[arrival.phase], np.exp(-0.5 * offset**2))
+        else:
+            weight[:, np.abs(time - arrival.index) < config.mask_samples] = 0
+    event, event_weight = _event(arrivals, time, config)
+    return Targets(label, weight, event, event_weight)
+
+
+def _event(arrivals: Sequence[Arrival], time: Trace, config: LabelConfig) -> tuple[Trace, Trace]:
+    event = np.zeros((1, len(time)), dtype=np.float32)
+    weight = np.ones_like(event)
+    by_event: dict[int, list[Arrival]] = defaultdict(list)
+    for arrival in arrivals:
+        by_event[arrival.event].append(arrival)
+    for members in by_event.values():
+        first = min(a.index for a in members)
+        last = max(a.index for a in members)
+        if len({a.phase for a in members}) == 2 and all(a.sure for a in members):
+            event[0, (time >= first) & (time < last)] = 1
+        else:
+            reach = config.mask_event_samples
+            weight[0, (time > first - reach) & (time < last + reach)] = 0
+    weight[event > 0] = 1
+    return event, weight

@@ -1,0 +1,199 @@
+"""The training loop: both decoders, AdamW, cosine to zero, an average of the weights, resumable.
+
+What is kept is the exponential average of the weights with the lowest validation loss; the
+validation data are of another kind than the training data: the early stopping of the MSNet paper.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from math import cos, pi
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model.msnet import MSNet
+from train.config import TrainConfig
+from train.labels import Targets, Trace
+from train.sampler import Batch, Sampler
+
+CHECKPOINT = "checkpoint.pt"
+_RARE = -4.0  # initial head bias: arrivals fill about 2 % of the samples (probability 0.018)
+_LOG_EVERY = 50
+_VALIDATION_STEP = 2**31  # batches for validation are seeded far from those of training
+
+
+@dataclass
+class Progress:
+    """What a run has seen so far: (step, loss) pairs, and the best validation loss."""
+
+    step: int = 0
+    elapsed_s: float = 0.0
+    train: list[tuple[int, float]] = field(default_factory=list)
+    validation: list[tuple[int, float]] = field(default_factory=list)
+    best: float = float("inf")
+    best_step: int = 0
+
+
+def losses(model: MSNet, batch: Batch, *, bfloat16: bool) -> tuple[Tensor, Tensor]:
+    """Mean binary cross-entropy over the samples that count: arrivals (decoder A), event (B)."""
+    x = torch.from_numpy(batch.samples)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+        arrivals, event = model(x)
+    t: Targets = batch.targets
+    if event is None:
+        raise ValueError("training needs decoder B: the model is pruned")
+    return (
+        _cross_entropy(arrivals.float(), t.arrivals, t.arrivals_weight),
+        _cross_entropy(event.float(), t.event, t.event_weight),
+    )
+
+
+def _cross_entropy(logits: Tensor, label: Trace, weight: Trace) -> Tensor:
+    w = torch.from_numpy(weight)
+    raw = nn.functional.binary_cross_entropy_with_logits(
+        logits, torch.from_numpy(label), weight=w, reduction="sum"
+    )
+    return raw / w.sum().clamp(min=1)
+
+
+class Trainer:
+    """One run: `Trainer(config, sampler, validation).run(...)`; `resume` continues a killed one."""
+
+    def __init__(
+        self, config: TrainConfig, sampler: Sampler, validation: Sampler | None = None
+    ) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.sampler = config, sampler
+        self.model = MSNet(config.network)
+        nn.init.constant_(self.model.decoder_a.head.bias, _RARE)  # type: ignore[arg-type]
+        self.average = copy.deepcopy(self.model)
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.progress = Progress()
+        self.best = copy.deepcopy(self.average.state_dict())
+        self.validation = list(_validation_batches(validation, config))
+
+    def share_done(self) -> float:
+        """Part of the run that is over, 0-1, by the clock where minutes are given."""
+        if self.config.minutes is not None:
+            return min(self.progress.elapsed_s / (60 * self.config.minutes), 1.0)
+        return min(self.progress.step / self.config.steps, 1.0)
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then cosine to zero at the end of the run."""
+        warm = min((self.progress.step + 1) / self.config.warmup_steps, 1.0)
+        return self.config.learning_rate * warm * 0.5 * (1 + cos(pi * self.share_done()))
+
+    def step(self) -> float:
+        """One step; returns its loss."""
+        began = time.monotonic()
+        self.model.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.learning_rate()
+        batch = self.sampler.batch(self.progress.step)
+        arrivals, event = losses(self.model, batch, bfloat16=self.config.bfloat16)
+        loss = arrivals + self.config.event_weight * event
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_norm)
+        self.optimiser.step()
+        self._update_average()
+        self.progress.step += 1
+        self.progress.elapsed_s += time.monotonic() - began
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Exponential average; short at first so that the random start is soon forgotten."""
+        decay = min(self.config.ema_decay, (1 + self.progress.step) / (10 + self.progress.step))
+        mine, theirs = self.average.state_dict(), self.model.state_dict()
+        for name, value in mine.items():
+            if value.dtype.is_floating_point:
+                value.lerp_(theirs[name], 1 - decay)
+            else:
+                value.copy_(theirs[name])
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """Arrival loss of the averaged weights on the validation windows."""
+        self.average.eval()
+        values = [
+            float(losses(self.average, batch, bfloat16=False)[0]) for batch in self.validation
+        ]
+        return float(np.mean(values))
+
+    def run(
+        self,
+        out: Path | None = None,
+        report: Callable[[Progress, float], None] | None = None,
+        stop_at: int | None = None,
+    ) -> Progress:
+        """Train to the end (or to step `stop_at`), keeping a checkpoint in `out`."""
+        recent: list[float] = []
+        while self.share_done() < 1 and self.progress.step != stop_at:
+            recent.append(self.step())
+            p = self.progress
+            if p.step % _LOG_EVERY == 0:
+                p.train.append((p.step, float(np.mean(recent))))
+                recent.clear()
+                if report:
+                    report(p, self.share_done())
+            if p.step % self.config.validate_every == 0:
+                self._keep_best()
+                if out:
+                    self.save(out / CHECKPOINT)
+        self._keep_best()
+        if out:
+            self.save(out / CHECKPOINT)
+        return self.progress
+
+    def _keep_best(self) -> None:
+        """The averaged weights are kept if they are the best so far, or if nothing can tell."""
+        p = self.progress
+        value = self.validate() if self.validation else -float(p.step)
+        if self.validation and (not p.validation or p.validation[-1][0] != p.step):
+            p.validation.append((p.step, value))
+        if value <= p.best:
+            p.best, p.best_step = value, p.step
+            self.best = copy.deepcopy(self.average.state_dict())
+
+    def best_model(self) -> MSNet:
+        """The network with the kept weights, ready for evaluation."""
+        model = MSNet(self.config.network)
+        model.load_state_dict(self.best)
+        return model.eval()
+
+    def save(self, path: Path) -> None:
+        """Everything that `resume` needs, written whole or not at all."""
+        state: dict[str, Any] = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "best": self.best,
+            "optimiser": self.optimiser.state_dict(),
+            "progress": asdict(self.progress),
+        }
+        temporary = path.with_suffix(".part")
+        torch.save(state, temporary)
+        temporary.replace(path)
+
+    def resume(self, path: Path) -> None:
+        """Continue from a checkpoint of the same configuration."""
+        state = torch.load(path, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.best = state["best"]
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.progress = Progress(**state["progress"])
+
+
+def _validation_batches(validation: Sampler | None, config: TrainConfig) -> Sequence[Batch]:
+    if validation is None:
+        return []
+    count = -(-config.validation_windows // config.batch)
+    return [validation.batch(_VALIDATION_STEP + k) for k in range(count)]
