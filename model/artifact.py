@@ -1,13 +1,13 @@
 """What is deployed: `NAME.safetensors` (the pruned network) beside `NAME.json` (its card).
 
-The card holds everything needed to run the weights as they were trained (network, preprocessing, thresholds)
-and everything a user should know about them (data, recipe, metrics, revision). No pickle anywhere.
+The card holds everything needed to run the weights as they were trained (network, preprocessing,
+thresholds) and everything a user should know about them (data, recipe, metrics, revision). No
+pickle anywhere.
 """
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,15 @@ from model.msnet import COMPONENTS, PHASES, MSNet, MSNetConfig
 from model.preprocess import MODEL_RATE, PreprocessConfig
 
 FORMAT = "msnet-artifact/1"
-BUNDLED = "msnet"
+BUNDLED = Path(__file__).parent / "weights" / "msnet"
+
+# What this program takes for granted about every network.
+_FIXED = {
+    "format": FORMAT,
+    "rate_hz": float(MODEL_RATE),
+    "components": COMPONENTS,
+    "phases": list(PHASES),
+}
 
 
 class ArtifactError(Exception):
@@ -30,8 +38,8 @@ class ArtifactError(Exception):
 class Card:
     """The JSON beside the weights.
 
-    `thresholds` are probabilities for P and S; `separation_samples` is the onset rule's; `training` and
-    `metrics` are free-form and only shown to people.
+    `thresholds` are probabilities for P and S; `separation_samples` is the onset rule's; `training`
+    and `metrics` are free-form and only shown to people.
     """
 
     name: str
@@ -46,7 +54,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A loaded artifact: the pruned network ready for inference, its card, and 8 hex digits of its hash."""
+    """A loaded artifact: the network ready for inference, its card, 8 hex digits of its hash."""
 
     model: MSNet
     card: Card
@@ -54,45 +62,53 @@ class Artifact:
 
 
 def save(path: Path, model: MSNet, card: Card) -> None:
-    """Write `path`.safetensors (decoder B left out) and `path`.json."""
+    """Write `path`.safetensors (decoder B left out) and `path`.json. Raises OSError."""
     tensors = {name: tensor.contiguous() for name, tensor in model.prune().state_dict().items()}
-    facts = {
-        "format": FORMAT,
-        "rate_hz": float(MODEL_RATE),
-        "components": COMPONENTS,
-        "phases": list(PHASES),
-        **asdict(card),
-    }
-    path.with_suffix(".safetensors").write_bytes(save_tensors(tensors))
-    path.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    facts = {**_FIXED, **asdict(card)}
+    weights, card_file = _files(path)
+    weights.write_bytes(save_tensors(tensors))
+    card_file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def load(path: Path | None = None) -> Artifact:
-    """The artifact whose weights are `path` (`.safetensors` or without suffix); the bundled one by default.
+    """The artifact whose weights are `path` (with or without `.safetensors`), or the bundled one.
 
     Raises ArtifactError naming the file.
     """
-    if path is None:
-        folder = resources.files("model") / "weights"
-        weights, facts = folder / f"{BUNDLED}.safetensors", folder / f"{BUNDLED}.json"
-    else:
-        weights, facts = path.with_suffix(".safetensors"), path.with_suffix(".json")
+    weights, card_file = _files(path or BUNDLED)
     try:
-        data, text = weights.read_bytes(), facts.read_text(encoding="utf-8")
-        card = _card(json.loads(text))
-        model = MSNet(card.network, pruned=True)
-        model.load_state_dict(load_tensors(data))
+        data, text = weights.read_bytes(), card_file.read_bytes()
     except OSError as error:
         raise ArtifactError(f"cannot read the model: {error}") from error
-    except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
-        raise ArtifactError(f"{weights}: not a usable model: {error}") from error
-    sha = hashlib.sha256(data + text.encode()).hexdigest()[:8]
-    return Artifact(model.fold(), card, sha)
+    try:
+        card = _card(json.loads(text))
+    except KeyError as error:
+        raise ArtifactError(f"{card_file}: not the card of a model: {error} is missing") from error
+    except (ValueError, TypeError) as error:
+        raise ArtifactError(f"{card_file}: not the card of a model: {error}") from error
+    try:
+        model = MSNet(card.network, pruned=True)
+        model.load_state_dict(load_tensors(data))
+    except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
+        raise ArtifactError(
+            f"{weights}: not the weights that {card_file.name} describes: {error}"
+        ) from error
+    return Artifact(model.fold(), card, hashlib.sha256(data + text).hexdigest()[:8])
 
 
-def _card(facts: dict[str, Any]) -> Card:
-    if facts.get("format") != FORMAT:
-        raise ValueError(f"format is {facts.get('format')!r}, this program reads {FORMAT!r}")
+def _files(path: Path) -> tuple[Path, Path]:
+    """Weights and card; a dot in the name (msnet-0.1) is no suffix."""
+    base = path.with_suffix("") if path.suffix in {".safetensors", ".json"} else path
+    return base.with_name(f"{base.name}.safetensors"), base.with_name(f"{base.name}.json")
+
+
+def _card(facts: Any) -> Card:
+    """Raises KeyError, TypeError or ValueError."""
+    if not isinstance(facts, dict):
+        raise TypeError("not a JSON object")
+    for name, value in _FIXED.items():
+        if facts[name] != value:
+            raise ValueError(f"{name} is {facts[name]!r}, this program needs {value!r}")
     network = facts["network"]
     return Card(
         name=facts["name"],

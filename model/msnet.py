@@ -1,13 +1,14 @@
 """MSNet: a fully convolutional 1-D U-Net with one encoder and two decoders.
 
-After Feng, Yang, Hu, Liu & Zhu (IEEE GRSL 20, 2023, doi 10.1109/LGRS.2023.3314029): decoder A gives the
-probability of a P and an S arrival at every sample, decoder B (the event from P to S) constrains the shared
-encoder in training and is pruned before deployment. ConvNeXt-style: patchify down- and up-sampling without
-norm or activation, one norm and one GELU per block, no dropout.
+After Feng, Yang, Hu, Liu & Zhu (IEEE GRSL 20, 2023, doi 10.1109/LGRS.2023.3314029): decoder A gives
+the probability of a P and an S arrival at every sample, decoder B (the event from P to S)
+constrains the shared encoder in training and is pruned before deployment. ConvNeXt-style: patchify
+down- and up-sampling without norm or activation, one norm and one GELU per block, no dropout.
 
-Chosen so that it can run exactly on a stream: the total stride is 100 samples (one second at 100 Hz, and a
-divisor of 6000), convolutions are dense with kernel 7, the norms fold into them, and nothing normalises or
-attends over time. An output sample depends on less than `context_blocks` blocks of input on each side.
+Chosen so that it can run exactly on a stream: the total stride is 100 samples (one second at
+100 Hz, and a divisor of 6000), convolutions are dense with kernel 7, the norms fold into them, and
+nothing normalises or attends over time. An output sample depends on less than `context_blocks`
+blocks of input on each side.
 
     Shapes    B batch, C channels, T samples (a multiple of `block_samples`)
     level     0      1      2       3          (strides 4, 5, 5)
@@ -29,7 +30,7 @@ PHASES = ("P", "S")
 
 @dataclass(frozen=True, kw_only=True)
 class MSNetConfig:
-    """Sizes of the network: `channels` per level, `strides` between levels, odd `kernel` in samples."""
+    """Sizes: `channels` per level, `strides` between levels, odd `kernel` in samples."""
 
     channels: tuple[int, ...] = (16, 32, 64, 128)
     strides: tuple[int, ...] = (4, 5, 5)
@@ -44,8 +45,8 @@ class MSNetConfig:
     def context_blocks(self) -> int:
         """Whole blocks of input on each side that may influence an output sample.
 
-        Each convolution reaches half a kernel at its level's stride; levels above the deepest have one in
-        the encoder and one in the decoder. The position inside a block adds less than one block.
+        Each convolution reaches half a kernel at its level's stride; levels above the deepest have
+        one in the encoder and one in the decoder. The position inside a block adds less than one.
         """
         half, reach, stride = self.kernel // 2, 0, 1
         for step in self.strides:
@@ -64,6 +65,7 @@ class Block(nn.Module):
         self.norm: nn.Module = nn.BatchNorm1d(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, T) -> (B, C_out, T)."""
         return nn.functional.gelu(self.norm(self.conv(x)))
 
     def fold(self) -> None:
@@ -87,6 +89,7 @@ class Encoder(nn.Module):
         self.block = nn.ModuleList(Block(c, c, config.kernel) for c in channels[1:])
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, 3, T) -> maps (B, channels, T / stride of the level)."""
         levels = [self.stem(x)]
         for down, block in zip(self.down, self.block, strict=True):
             levels.append(block(down(levels[-1])))
@@ -107,6 +110,7 @@ class Decoder(nn.Module):
         self.head = nn.Conv1d(config.channels[0], outputs, 1)
 
     def forward(self, levels: list[Tensor]) -> Tensor:
+        """Maps of all levels, finest first -> logits (B, outputs, T)."""
         x = levels[-1]
         for up, block, skip in zip(self.up, self.block, levels[-2::-1], strict=True):
             x = block(torch.cat([skip, up(x)], dim=1))
@@ -124,7 +128,7 @@ class MSNet(nn.Module):
         self.decoder_b = None if pruned else Decoder(self.config, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Samples (B, 3, T) float32 in Z, N, E order -> logits: arrivals (B, 2, T) P and S, event (B, 1, T).
+        """Samples (B, 3, T) float32, Z N E -> logits: arrivals (B, 2, T) P and S, event (B, 1, T).
 
         Sigmoid gives probabilities. The event logits are None once decoder B is pruned.
         """

@@ -1,9 +1,9 @@
 """From probability traces to onsets: the one rule, used live, offline and in evaluation.
 
 An onset is a sample whose probability reaches the threshold of its phase and is the highest within
-`separation_samples` on both sides. Each phase has its own trace, so P and S never suppress each other,
-however close; two onsets of one phase closer than the separation are one. The rule looks a fixed number of
-samples ahead, hence any cutting of the trace into pieces gives the same onsets.
+`separation_samples` on both sides. Each phase has its own trace, so P and S never suppress each
+other, however close; two onsets of one phase closer than the separation are one. The rule looks a
+fixed number of samples ahead, hence any cutting of the trace into pieces gives the same onsets.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 Trace = npt.NDArray[np.float32]
 
-# Samples above this share of the peak locate it: their centroid is finer than one sample and, unlike the
-# position of the maximum, does not jump when rounding differs on a flat top.
+# Samples above this share of the peak locate it: their centroid is finer than one sample and,
+# unlike the position of the maximum, does not jump when rounding differs on a flat top.
 _CENTROID_SHARE = 0.7
 
 
@@ -36,27 +36,31 @@ class OnsetDetector:
         self._trace: Trace = np.zeros((len(thresholds), 0), dtype=np.float32)
         self._start = 0  # index of the first kept sample
         self._undecided = 0  # index of the first sample not yet judged
+        # First sample that may be an onset, by phase: after `finish` one may lie just behind us.
+        self._free_from = [0] * len(thresholds)
 
     @property
     def end(self) -> int:
         """Index after the last sample seen."""
-        return self._start + self._trace.shape[1]
+        return self._start + int(self._trace.shape[1])
 
     @property
     def open(self) -> bool:
-        """Whether there are traces to continue."""
-        return self._trace.shape[1] > 0
+        """Whether samples wait for what follows them."""
+        return self._undecided < self.end
 
     def push(self, start: int, probability: Trace) -> list[Onset]:
-        """Continue the traces with (phases, n) beginning at sample `start`; returns what is now certain.
+        """Continue the traces with (phases, n) from sample `start`; returns what is now certain.
 
-        A jump in `start` ends the traces there: call `finish` before it or lose what is undecided, hence
-        ValueError.
+        A jump in `start` begins new traces. Raises ValueError if samples before it are undecided:
+        call `finish` first.
         """
-        if not self._trace.shape[1]:
+        if start != self.end:
+            if self.open:
+                raise ValueError(f"trace ends at sample {self.end}, continued at {start}")
             self._start = self._undecided = start
-        elif start != self.end:
-            raise ValueError(f"trace ends at sample {self.end}, continued at {start}")
+            self._free_from = [start] * len(self.thresholds)
+            self._trace = self._trace[:, :0]
         self._trace = np.concatenate([self._trace, probability], axis=1)
         onsets = self._decide(self.end - self.separation_samples)
         keep = max(self._undecided - self.separation_samples, self._start)
@@ -65,10 +69,11 @@ class OnsetDetector:
         return onsets
 
     def finish(self) -> list[Onset]:
-        """The traces end here: judge what is left with what there is, and forget them."""
-        onsets = self._decide(self.end)
-        self._trace = self._trace[:, :0]
-        return onsets
+        """No more samples for now: judge what is left with what there is.
+
+        Traces that go on after all must not repeat an onset, so the last samples stay known.
+        """
+        return self._decide(self.end)
 
     def _decide(self, stop: int) -> list[Onset]:
         """Judge the samples up to `stop`, in order of time."""
@@ -76,18 +81,15 @@ class OnsetDetector:
         if last <= first:
             return []
         self._undecided = stop
-        onsets = [
-            Onset(
-                phase,
-                self._start + _centroid(trace, peak, self.separation_samples),
-                float(trace[peak]),
-            )
-            for phase, (trace, threshold) in enumerate(
-                zip(self._trace, self.thresholds, strict=True)
-            )
-            for peak in first + np.flatnonzero(trace[first:last] >= threshold)
-            if self._is_highest(trace, peak)
-        ]
+        onsets = []
+        for phase, (trace, threshold) in enumerate(zip(self._trace, self.thresholds, strict=True)):
+            first_free = max(first, self._free_from[phase] - self._start)
+            for position in np.flatnonzero(trace[first_free:last] >= threshold):
+                peak = first_free + int(position)
+                if self._is_highest(trace, peak):
+                    index = self._start + _centroid(trace, peak, self.separation_samples)
+                    onsets.append(Onset(phase, index, float(trace[peak])))
+                    self._free_from[phase] = self._start + peak + self.separation_samples + 1
         return sorted(onsets, key=lambda onset: onset.index)
 
     def _is_highest(self, trace: Trace, peak: int) -> bool:

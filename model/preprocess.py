@@ -1,7 +1,8 @@
-"""From raw samples to the input of the network: the same code in training, evaluation and the daemon.
+"""From raw samples to the input of the network: one code in training, evaluation and the daemon.
 
-Everything here is causal to one block, has a finite memory and lies on the absolute sample grid, so a stream
-cut anywhere gives the numbers of the whole archive. A block is 100 samples (one second at 100 Hz).
+Everything here is causal to one block, has a finite memory and lies on the absolute sample grid, so
+a stream cut anywhere gives the numbers of the whole archive. A block is 100 samples (one second at
+100 Hz).
 
 1. `Resampler`: any rate to 100 Hz by a minimum-phase polyphase filter whose delay is taken out.
 2. `normalise`: high-pass, division by the recent noise level, compression of the amplitude.
@@ -9,7 +10,7 @@ cut anywhere gives the numbers of the whole archive. A block is 100 samples (one
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ from scipy import signal
 BLOCK = 100  # samples; the total stride of the network
 MODEL_RATE = Fraction(100)  # samples/s
 
+# What the high-pass leaves of a constant: float64 rounding of sums over one block, with a margin.
+_ROUNDING = 1e-12
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -26,11 +30,11 @@ Floats = npt.NDArray[np.float64]
 class PreprocessConfig:
     """Constants of `normalise`; stored in the artifact because the weights belong to them.
 
-    high_pass_passes: how often the running mean of one block (1 s at 100 Hz) is subtracted; two passes have
-        their corner near 0.35 Hz at 100 Hz.
+    high_pass_passes: how often the running mean of one block (1 s at 100 Hz) is subtracted; two
+        passes have their corner near 0.35 Hz at 100 Hz.
     memory_blocks: over how many blocks, the present one included, the noise level is averaged.
-    exponent: power mean of the block RMS values. 2 is the RMS of the memory; below 1 a short strong signal
-        hardly moves the level, so an event does not mask the next one.
+    exponent: power mean of the block RMS values. 2 is the RMS of the memory; below 1 a short strong
+        signal hardly moves the level, so an event does not mask the next one.
     gain: input of 1/gain noise levels is where asinh turns from linear to logarithmic.
     shared_scale: one noise level for the components of a station instead of one each.
     """
@@ -52,7 +56,7 @@ def normalise(
 ) -> npt.NDArray[np.float32]:
     """Samples in any unit to noise levels, high-passed and compressed.
 
-    samples: (..., C, n x 100), components last but one; values in invalid blocks are ignored, even NaN.
+    samples: (..., C, n x 100), components last but one; invalid blocks are ignored, even NaN.
     valid: (..., C, n) bool, whether every sample of the block was recorded.
     Returns float32 of the shape of `samples`; invalid blocks are exactly 0. The first
     `config.history_blocks` blocks are exact only where the data begin there.
@@ -60,8 +64,11 @@ def normalise(
     ok = np.asarray(valid, dtype=bool)
     x = np.asarray(samples, dtype=np.float64).reshape(*ok.shape, BLOCK)
     x = np.where(ok[..., None], x, 0.0)
+    rounding = _ROUNDING**2 * np.mean(x * x, axis=-1)
     for _ in range(config.high_pass_passes):
         x = _subtract_running_mean(x, ok)
+    # A dead channel with an offset is silent: without this its rounding would be its noise level.
+    x = np.where((np.mean(x * x, axis=-1) > rounding)[..., None], x, 0.0)
     level = _noise_level(x, ok, config)
     with np.errstate(divide="ignore", invalid="ignore"):
         y = np.where(level > 0, np.arcsinh(config.gain * x / level), 0.0)
@@ -69,7 +76,7 @@ def normalise(
 
 
 def _subtract_running_mean(x: Floats, ok: npt.NDArray[np.bool_]) -> Floats:
-    """x minus its mean over the last 100 samples; where data begin, the past is their first sample."""
+    """x minus its mean over the last 100 samples; before data begin, their first sample counts."""
     head = np.cumsum(x, axis=-1)
     tail = np.zeros_like(x)
     tail[..., 1:, :] = head[..., :-1, -1:] - head[..., :-1, :]
@@ -81,7 +88,10 @@ def _subtract_running_mean(x: Floats, ok: npt.NDArray[np.bool_]) -> Floats:
 
 
 def _noise_level(x: Floats, ok: npt.NDArray[np.bool_], config: PreprocessConfig) -> Floats:
-    """Power mean of the RMS of the remembered valid blocks, linear between block ends; 0 where unknown."""
+    """Power mean of the RMS of the remembered valid blocks, linear between block ends.
+
+    0 where unknown.
+    """
     power = np.mean(x * x, axis=-1)
     count = ok.astype(np.float64)
     if config.shared_scale:
@@ -99,25 +109,54 @@ def _noise_level(x: Floats, ok: npt.NDArray[np.bool_], config: PreprocessConfig)
 
 
 def _sum_of_last(values: Floats, config: PreprocessConfig) -> Floats:
-    """Sum over the last `memory_blocks` blocks, added afresh for each block so that no rounding drifts."""
+    """Sum over the last `memory_blocks` blocks, each added afresh so that no rounding drifts."""
     padding = [(0, 0)] * (values.ndim - 1) + [(config.memory_blocks - 1, 0)]
     windows = sliding_window_view(np.pad(values, padding), config.memory_blocks, axis=-1)
     return windows.sum(axis=-1)  # type: ignore[no-any-return]
 
 
+# 33 taps per phase reach 80 dB in a transition band of a tenth of the lower Nyquist frequency.
+_TAPS_PER_PHASE = 33
+_KAISER_BETA = 8.0
+_PASS_BAND = 0.9
+# The delay is taken out to this fraction of the interval of the lower rate: 1 ms at 20 Hz.
+_DELAY_STEPS = 64
+
+
+@lru_cache
+def _minimum_phase_filter(up: int, down: int) -> tuple[Floats, int]:
+    """Taps at rate_in x `up`, and their delay at low frequencies (a multiple of `down`).
+
+    Designed on a finer grid: the taps are those of its points whose delay is nearest to a whole.
+    """
+    factor = max(up, down)
+    finer = -(-_DELAY_STEPS // factor)
+    linear = signal.firwin(
+        _TAPS_PER_PHASE * factor * finer | 1,
+        _PASS_BAND / (factor * finer),
+        window=("kaiser", _KAISER_BETA),
+    )
+    fine = signal.minimum_phase(linear, method="homomorphic", half=False)
+    fine_delay = round(float(np.arange(len(fine)) @ fine / fine.sum()))
+    taps, delay = fine[fine_delay % finer :: finer], fine_delay // finer
+    padding = -delay % down
+    taps = np.concatenate([np.zeros(padding), taps])
+    for phase in range(up):  # equal sums, or a constant offset would leak as a tone
+        taps[phase::up] /= taps[phase::up].sum()
+    taps.flags.writeable = False  # shared by all that resample alike
+    return taps, delay + padding
+
+
 class Resampler:
-    """Polyphase resampling to 100 Hz on the absolute grid: output n lies at n / rate_out, input likewise.
+    """Polyphase resampling to 100 Hz on the absolute grid: sample n lies at n / rate on both sides.
 
     With `rate_out` equal to `rate_in` (native sampling) the samples pass as they are.
 
-    The filter is minimum phase: it rings after an onset, never before it (a linear-phase filter moves
-    picks of high-rate data early). Its delay at low frequencies is taken out, so it needs a few
-    samples beyond the last output. Raises ValueError for rates that no sensible filter serves.
+    The filter is minimum phase: it rings after an onset, never before it (a linear-phase filter
+    moves picks of high-rate data early). Its delay at low frequencies is taken out, so it needs a
+    few samples beyond the last output. Raises ValueError for rates that no sensible filter serves.
     """
 
-    _TAPS_PER_PHASE = 33  # 80 dB in a transition band of a tenth of the lower Nyquist frequency
-    _KAISER_BETA = 8.0
-    _PASS_BAND = 0.9
     _MAX_FACTOR = 128  # 256 Hz needs 25/64; beyond this the rate in the header is likely wrong
 
     def __init__(self, rate_in: Fraction, rate_out: Fraction = MODEL_RATE) -> None:
@@ -127,37 +166,20 @@ class Resampler:
         if max(self.up, self.down) > self._MAX_FACTOR or rate_in < 10:
             raise ValueError(f"cannot resample {float(rate_in):g} Hz to {float(rate_out):g} Hz")
 
-    @cached_property
-    def _filter(self) -> tuple[Floats, int]:
-        """Taps at rate_in x up, and the delay (a multiple of `down`) to take out."""
-        factor = max(self.up, self.down)
-        linear = signal.firwin(
-            self._TAPS_PER_PHASE * factor | 1,
-            self._PASS_BAND / factor,
-            window=("kaiser", self._KAISER_BETA),
-        )
-        taps = signal.minimum_phase(linear, method="homomorphic", half=False)
-        delay = round(float(np.arange(len(taps)) @ taps / taps.sum()))
-        padding = -delay % self.down
-        taps = np.concatenate([np.zeros(padding), taps])
-        for phase in range(self.up):  # equal sums, or a constant offset would leak as a tone
-            taps[phase :: self.up] /= taps[phase :: self.up].sum()
-        return taps, delay + padding
-
     def input_range(self, start: int, stop: int) -> tuple[int, int]:
         """Half-open range of input sample indices that outputs `start` to `stop` depend on."""
         if self.up == self.down:
             return start, stop
-        taps, delay = self._filter
+        taps, delay = _minimum_phase_filter(self.up, self.down)
         first = -(-(start * self.down + delay - len(taps) + 1) // self.up)
         return first // self.down * self.down, ((stop - 1) * self.down + delay) // self.up + 1
 
     def __call__(self, samples: npt.ArrayLike, start: int, stop: int) -> Floats:
-        """Outputs `start` to `stop` from the samples (..., n) of exactly `input_range(start, stop)`."""
+        """Outputs `start` to `stop` from samples (..., n), exactly those of `input_range`."""
         x = np.asarray(samples, dtype=np.float64)
         if self.up == self.down:
             return x
-        taps, delay = self._filter
+        taps, delay = _minimum_phase_filter(self.up, self.down)
         first, _ = self.input_range(start, stop)
         skip = (start * self.down + delay - first * self.up) // self.down
         y = signal.upfirdn(taps, x, self.up, self.down, axis=-1)

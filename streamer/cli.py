@@ -1,4 +1,7 @@
-"""The command `msnet-stream`: parse, call, map errors to exit codes. No logic; heavy imports inside commands."""
+"""The command `msnet-stream`: parse, call, map errors to exit codes.
+
+No logic here; what is slow to import is imported inside the commands.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +21,7 @@ class Commands(click.Group):
     """Turns the errors of this project into one line and their exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a MsnetError ends it with its message and exit code."""
         try:
             return super().invoke(ctx)
         except MsnetError as error:
@@ -39,7 +43,11 @@ def main() -> None:
 def config_option(command: Any) -> Any:
     """The options every command with a configuration has."""
     command = click.option(
-        "-c", "--config", "config_path", type=ExistingPath, envvar="MSNET_STREAM_CONFIG",
+        "-c",
+        "--config",
+        "config_path",
+        type=ExistingPath,
+        envvar="MSNET_STREAM_CONFIG",
         help="YAML configuration; see deploy/msnet-stream.example.yaml.",
     )(command)
     return click.option(
@@ -51,7 +59,9 @@ def config_option(command: Any) -> Any:
 @main.command()
 @config_option
 @click.option(
-    "--stations", multiple=True, metavar="SPEC",
+    "--stations",
+    multiple=True,
+    metavar="SPEC",
     help="What to pick: NET.STA.LOC.CHA with * ? [..] and ! to exclude, NET_STA:SEL, "
     "or a file. Repeatable, or separated by commas.",
 )
@@ -130,7 +140,7 @@ def pick(
 @click.option("--from-start", "mode", flag_value="from-start", default="from-start",
               help="Begin with the first client, record times as they are (default).")  # fmt: skip
 @click.option("--shift-to-now", "mode", flag_value="shift-to-now",
-              help="Begin at once, record times shifted so that the archive starts now.")  # fmt: skip
+              help="Begin at once, record times shifted: the archive starts now.")  # fmt: skip
 @click.option("--record-seconds", type=click.FloatRange(min=0, min_open=True),
               help="Re-pack to records of this length.")  # fmt: skip
 def replay(

@@ -1,17 +1,17 @@
 """`msnet-stream demo`: the real daemon on real recordings, as separate processes, to look at.
 
-The recordings come with obspy: 230 s of four stations (UH1 to UH4) of the Bavarian network, with geothermal
-microearthquakes near 16:24:33 and 16:27:30 UTC on 27 May 2010.
+The recordings come with obspy: 230 s of four stations (UH1 to UH4) of the Bavarian network, with
+geothermal microearthquakes near 16:24:33 and 16:27:30 UTC on 27 May 2010.
 """
 
 import contextlib
+import importlib.util
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -72,7 +72,11 @@ def load_recordings() -> list[Record]:
 
 
 def _recordings_folder() -> Path:
-    return Path(str(resources.files("obspy"))) / "signal" / "tests" / "data"
+    # Found without importing it: that takes a second and is not needed to find files.
+    spec = importlib.util.find_spec("obspy")
+    if spec is None or spec.origin is None:
+        raise DataError("obspy is not installed: install msnet-stream again")
+    return Path(spec.origin).parent / "signal" / "tests" / "data"
 
 
 @dataclass
@@ -191,7 +195,7 @@ def _write_results(folder: Path, records: list[Record], picks: list[Pick]) -> No
         write_picks(picks, "jsonl", file)
     save_section(
         RecordSection(
-            records, picks, "Two microearthquakes, 27 May 2010, picked by msnet-stream from SeedLink"
+            records, picks, "Geothermal microearthquakes, 27 May 2010, picked by msnet-stream"
         ),
         folder / "record-section.png",
     )

@@ -1,17 +1,18 @@
 """The story of a sample becoming a pick, from top to bottom.
 
     SeedLink server --packets--> receive --queue `packets`--> ingest --> rings
-        rings --every tick--> step: schedule, infer (one thread), pick --> publisher --> Redis stream
+    rings --every tick--> step: schedule, infer (one thread), pick --> publisher --> Redis stream
 
-Every queue is bounded. `packets` is full: the receiver waits, TCP pushes back on the server. A ring is full
-of samples no step has taken: ingest waits. The publisher's queue is full: see its own rule; Redis never holds
-up the waveforms. The shutdown goes the way of the data: stop receiving, take in what arrived, do the steps
-that are complete, publish, close.
+Every queue is bounded. When `packets` is full the receiver waits and TCP pushes back on the server;
+when a ring is full of samples that no step has taken, ingest waits; when the publisher's queue is
+full its own rule holds, for Redis never holds up the waveforms. The shutdown goes the way of the
+data: stop receiving, take in what arrived, do the steps that are complete, publish, close.
 """
 
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -54,26 +55,33 @@ async def serve(config: Config) -> None:
     """
     if not config.seedlink.servers:
         raise ConfigError("no SeedLink server is given: name one with --server HOST:PORT")
+    feed = feed_config(config)  # first: a wrong station list is told before anything is started
     stop = asyncio.Event()
     _stop_on_signals(stop)
     async with open_stream(config, time.time_ns) as stream:
         publisher = Publisher(stream, clock=time.time_ns)
-        await run(config, publisher, stop, time.time_ns)
+        await run(config, feed, publisher, stop, time.time_ns)
 
 
-async def run(config: Config, publisher: Publisher, stop: asyncio.Event, clock: Clock) -> None:
-    """Pick the configured stations until `stop` is set, then publish what is complete and return.
+async def run(
+    config: Config,
+    feed: FeedConfig,
+    publisher: Publisher,
+    stop: asyncio.Event,
+    clock: Clock,
+) -> None:
+    """Pick the stations of the feed until `stop` is set, then publish what is complete and return.
 
     Raises what the feed raises when no server can be used or none of the stations exist.
     """
     engine = build_engine(config, clock)
     packets: asyncio.Queue[Packet] = asyncio.Queue(config.seedlink.queue_packets)
     line = Line(engine, packets, publisher, config.picking.tick_ms / 1000)
-    feed = SeedLinkFeed(feed_config(config), packets.put, line.announce, clock)
+    receiver = SeedLinkFeed(feed, packets.put, line.announce, clock)
     log.info("started", version=__version__, model=engine.picker.provenance.model)
     try:
         async with asyncio.TaskGroup() as tasks:
-            receiving = tasks.create_task(feed.run())
+            receiving = tasks.create_task(receiver.run())
             ingesting = tasks.create_task(line.ingest())
             stepping = tasks.create_task(line.step())
             publishing = tasks.create_task(publisher.run())
@@ -89,7 +97,7 @@ async def run(config: Config, publisher: Publisher, stop: asyncio.Event, clock: 
             publishing.cancel()
     except* MsnetError as failures:
         raise failures.exceptions[0] from None
-    line.log_counts("stopped")
+    log.info("stopped", **line.totals())
 
 
 @asynccontextmanager
@@ -212,7 +220,7 @@ class Line:
             )
             self._counts["steps"] += len(batch)
             for pick in self._engine.picks(batch, probabilities):
-                log.debug("pick", pick_id=pick.id, prob=round(pick.prob, 3))
+                log.debug("pick", station=f"{pick.net}.{pick.sta}", pick_id=pick.id)
                 self._publisher.submit(pick)
         return bool(batches)
 
@@ -230,25 +238,24 @@ class Line:
         """A line a minute for whoever reads the log."""
         while True:
             await asyncio.sleep(STATUS_LOG_S)
-            self.log_counts("status")
+            log.info("status", **self.totals())
 
-    def log_counts(self, event: str) -> None:
-        """The counters of all stages as one log event."""
-        totals = self._counts + self._engine.bank.counts + self._engine.picker.counts
-        log.info(
-            event,
-            stations=len(self._engine.bank.stations),
-            published=self._publisher.published,
-            pending=self._publisher.pending,
-            **dict(sorted(totals.items())),
-        )
+    def totals(self) -> dict[str, int]:
+        """The counters of all stages since the start."""
+        counts = self._counts + self._engine.bank.counts + self._engine.picker.counts
+        return {
+            "stations": len(self._engine.bank.stations),
+            "published": self._publisher.published,
+            "pending": self._publisher.pending,
+            **{str(name): count for name, count in sorted(counts.items())},
+        }
 
 
 def feed_config(config: Config) -> FeedConfig:
     """What the SeedLink client needs of the configuration."""
     return FeedConfig(
         servers=[split_server(server) for server in config.seedlink.servers],
-        spec=parse_station_spec(config.stations),
+        spec=parse_station_spec(config.stations, sys.stdin),
         protocol=config.seedlink.protocol,
         start=config.seedlink.start,
         connect_timeout_s=config.seedlink.connect_timeout_s,

@@ -50,9 +50,7 @@ async def serve_archive(
                 task, completed=released, total=total, description=f"records, {clients} client(s)"
             )
 
-        server = ReplayServer(
-            records, host=host, port=port, speed=speed, mode=mode, progress=show
-        )
+        server = ReplayServer(records, host=host, port=port, speed=speed, mode=mode, progress=show)
         await server.start()
         click.echo(f"{host}:{server.port}")
         log.info("replay_listening", address=f"{host}:{server.port}", records=len(records))

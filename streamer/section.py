@@ -39,11 +39,10 @@ def save_section(section: RecordSection, path: Path) -> None:
     figure = Figure(figsize=(12, 8), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(section.title)
-    rows = figure.subfigures(2, 1, height_ratios=(2, 3)) if windows else [figure]
-    _draw(rows[0].subplots(), section, channels, origin_ns)
-    if windows:
-        for axes, window in zip(np.atleast_1d(rows[1].subplots(1, len(windows))), windows, strict=True):
-            _draw(axes, section, channels, origin_ns, window)
+    grid = figure.add_gridspec(2 if windows else 1, max(len(windows), 1))
+    _draw(figure.add_subplot(grid[0, :]), section, channels, origin_ns)
+    for column, window in enumerate(windows):
+        _draw(figure.add_subplot(grid[1, column]), section, channels, origin_ns, window)
     try:
         figure.savefig(path, dpi=120)
     except OSError as error:

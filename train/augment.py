@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy import signal
 
-from model.preprocess import BLOCK
+from model.preprocess import BLOCK, MODEL_RATE
 from train.config import AugmentConfig
 from train.datasets import Arrival, Samples
 
@@ -129,6 +130,18 @@ def gains(rng: Generator, window: Window) -> Window:
     return replace(window, samples=(window.samples * factor).astype(np.float32))
 
 
+def colour(rng: Generator, window: Window, config: AugmentConfig) -> Window:
+    """Another corner frequency of source, path or instrument: first-order, so without ringing."""
+    kind = "highpass" if rng.random() < 0.5 else "lowpass"
+    low, high = getattr(config, f"colour_{kind.replace('pass', '_pass')}_hz")
+    corner_hz = low * (high / low) ** rng.random()
+    b, a = signal.butter(1, corner_hz, kind, fs=float(MODEL_RATE))
+    known = np.isfinite(window.samples)
+    level = np.where(known, window.samples, 0) - np.where(known, _mean(window.samples), 0)
+    x = np.where(known, signal.lfilter(b, a, level, axis=1), np.nan).astype(np.float32)
+    return replace(window, samples=x)
+
+
 def vertical_only(window: Window) -> Window:
     """The horizontals were not recorded; without a vertical nothing changes."""
     if not np.isfinite(window.samples[0]).any():
@@ -198,6 +211,15 @@ def gap(rng: Generator, window: Window) -> Window:
     return Window(x, _unsure_inside(window, first, last))
 
 
+def begin(rng: Generator, window: Window) -> Window:
+    """The data begin somewhere in the later half, which holds the samples that are learnt from."""
+    n = window.samples.shape[1]
+    first = int(rng.integers(n // 2, n))
+    x = window.samples.copy()
+    x[:, :first] = np.nan
+    return Window(x, _unsure_inside(window, 0, first))
+
+
 def fill(rng: Generator, window: Window) -> Window:
     """A stretch was filled with zeros or its last sample, and looks recorded."""
     first, last = _stretch(rng, window.samples.shape[1])
@@ -227,12 +249,16 @@ def station_changes(rng: Generator, window: Window, config: AugmentConfig) -> Wi
         window = rotate(rng, window)
     if rng.random() < config.component_gain:
         window = gains(rng, window)
+    if rng.random() < config.colour:
+        window = colour(rng, window, config)
     if rng.random() < 0.5:  # polarity
         window = replace(window, samples=-window.samples)
     if rng.random() < config.step:
         window = step(rng, window)
     if rng.random() < config.spike:
         window = spikes(rng, window)
+    if rng.random() < config.begin:
+        window = begin(rng, window)
     if rng.random() < config.fill:
         window = fill(rng, window)
     if rng.random() < config.gap:

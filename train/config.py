@@ -68,9 +68,13 @@ class AugmentConfig:
     drop_component: float = 0.1
     rotate: float = 0.6
     component_gain: float = 0.3
+    colour: float = 0.5
+    colour_high_pass_hz: tuple[float, float] = (0.1, 3.0)
+    colour_low_pass_hz: tuple[float, float] = (3.0, 40.0)
     spike: float = 0.12
     step: float = 0.08
     gap: float = 0.08
+    begin: float = 0.2  # the data begin inside the window
     fill: float = 0.05  # a stretch of constant samples, as some data centres fill gaps
     buried_ratio: float = 2.0  # an arrival whose peak is below this x RMS of the rest is masked
 
@@ -89,6 +93,7 @@ class TrainConfig:
     weight_decay: float = 1e-2
     gradient_norm: float = 1.0
     ema_decay: float = 0.998
+    arrival_weight: float = 4.0  # of samples under a label: raises probabilities of rare arrivals
     event_weight: float = 0.1  # of decoder B's loss; the sum of both is minimised
     bfloat16: bool = True
     validate_every: int = 250

@@ -83,9 +83,11 @@ def validation_sampler(data: Data, config: TrainConfig) -> Sampler:
         drop_component=0,
         rotate=0,
         component_gain=0,
+        colour=0,
         spike=0,
         step=0,
         gap=0,
+        begin=0,
         fill=0,
     )
     return Sampler(data.validation, [], replace(config, augment=plain))
@@ -101,9 +103,8 @@ def fit(
     """Train and leave a checkpoint, the configuration and the loss curve in `paths.out`."""
     data = prepare(config, paths)
     log.info("records_selected", train=summary(data.train), rejected=dict(data.rejected))
-    trainer = Trainer(
-        config, Sampler(data.train, data.noise, config), validation_sampler(data, config)
-    )
+    validation = validation_sampler(data, config) if data.validation else None
+    trainer = Trainer(config, Sampler(data.train, data.noise, config), validation)
     if resume:
         saved = read_config(paths.out / CONFIG)
         if saved != config:

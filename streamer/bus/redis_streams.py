@@ -14,11 +14,14 @@ Works on Redis >= 6.2 and Valkey, with this ACL (7.0 and later):
     user picker on >password resetkeys %RW~msnet:* -@all +ping +info +hello +auth +xadd +xtrim
         +evalsha +script|load +set
 Without the last line the stream still gets every pick, but a repeated transmission after a lost
-connection may enter twice.
+connection may enter twice. The `default` user must keep +@all (give it a password instead): as it,
+Redis 7.0 reads the append-only file back, and silently leaves out the transactions, which is what
+our script is recorded as, that `default` may not run.
 """
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,6 +64,10 @@ _LOADING_TIMEOUT_S = 60.0
 _LOADING_POLL_S = 0.2
 _PAGE_ENTRIES = 1000
 _OLDEST_VERSION = (6, 2)  # XTRIM MINID
+
+
+class _LoadingError(UnavailableError):
+    """The server answers, but it is still reading its data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +130,7 @@ class PickStream:
         if self.server.password_from_url:
             log.warning("redis_password_in_url", url=self.server.shown)
         try:
-            with _explained(self.server):
-                refuse_unusable(await self._hello(), self.server)
-                await self._prove_writable()
-                self._idempotent = await self._scripts_allowed()
+            await self._check_once_loaded()
         except MsnetError:
             await self.close()
             raise
@@ -151,14 +155,19 @@ class PickStream:
         for sentinel in self._sentinels:
             await sentinel.aclose()
 
-    async def _hello(self) -> Mapping[str, Any]:
-        """What the server says of itself, once it has read its data."""
-        async with asyncio.timeout(_LOADING_TIMEOUT_S):
-            while True:
-                try:
-                    return dict(await self._client.execute_command("HELLO"))
-                except refusals.BusyLoadingError:
-                    await asyncio.sleep(_LOADING_POLL_S)
+    async def _check_once_loaded(self) -> None:
+        deadline_s = time.monotonic() + _LOADING_TIMEOUT_S
+        while True:
+            try:
+                with _explained(self.server):
+                    refuse_unusable(await self._client.execute_command("HELLO"), self.server)
+                    await self._prove_writable()
+                    self._idempotent = await self._scripts_allowed()
+                return
+            except _LoadingError:
+                if time.monotonic() > deadline_s:
+                    raise
+            await asyncio.sleep(_LOADING_POLL_S)
 
     async def _prove_writable(self) -> None:
         """Write what changes nothing: the trim we do anyway, and an id Redis never takes."""
@@ -227,8 +236,10 @@ class PickStream:
         await self._client.execute_command("XTRIM", self.key, rule, "~", limit, "LIMIT", 0)
 
 
-def refuse_unusable(hello: Mapping[str, Any], server: RedisServer) -> None:
+def refuse_unusable(hello: object, server: RedisServer) -> None:
     """Raise UnavailableError unless this reply to HELLO is that of a server we can write to."""
+    if not isinstance(hello, Mapping):
+        raise UnavailableError(_NOT_REDIS.format(server=server))
     version = str(hello.get("version", "0"))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
     if numbers < _OLDEST_VERSION:
@@ -272,7 +283,10 @@ def read_picks(server: RedisServer, prefix: str = "msnet") -> list[Pick]:
 
 def server_process_id(server: RedisServer, timeout_s: float) -> int | None:
     """Process id of the server that answers here, even while it is loading; None without one."""
-    client = redis.Redis(**_options(server, timeout_s), retry=Retry(NoBackoff(), 0))
+    options = _options(server, timeout_s)
+    # The health check is a PING, which a server refuses while it is loading; INFO it answers.
+    options["health_check_interval"] = 0
+    client = redis.Redis(**options, retry=Retry(NoBackoff(), 0))
     try:
         return int(client.info("server")["process_id"])
     except (refusals.RedisError, OSError):
@@ -375,7 +389,7 @@ _REASONS: tuple[
     ),
     (
         refusals.BusyLoadingError,
-        UnavailableError,
+        _LoadingError,
         "Redis at {server} is still reading its data: try again in a minute",
     ),
     (refusals.ReadOnlyError, UnavailableError, _REPLICA),

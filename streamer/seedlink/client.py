@@ -1,9 +1,9 @@
-"""The live feed: connect, find out what the server has, ask for it channel by channel, stay connected.
+"""The live feed: connect, find out what the server has, ask for it channel by channel, stay on.
 
-Framing, TLS and both protocol versions are seedlink-client's. What is decided here: wildcards are resolved
-against INFO STREAMS into explicit stations (a wildcard cannot be resumed, and one unknown station must not
-cost the others), a connection lost is taken up again after the last packet of each station, servers are
-tried in turn, and the wait between attempts grows with jitter.
+Framing, TLS and both protocol versions are seedlink-client's. What is decided here: wildcards are
+resolved against INFO STREAMS into explicit stations (a wildcard cannot be resumed, and one unknown
+station must not cost the others), a lost connection is taken up again after the last packet of each
+station, servers are tried in turn, and the wait between attempts grows with jitter.
 """
 
 import asyncio
@@ -23,10 +23,11 @@ from streamer.timebase import NS_PER_S, iso, parse_iso
 
 log = structlog.get_logger()
 
-# The wait before attempt n is 2^n seconds up to this, less up to half of it at random: a server that comes back
-# must not meet all its clients in the same second.
+# The wait before attempt n is 2^n seconds up to this, less up to half of it at random: a server that
+# comes back must not meet all its clients in the same second.
 MAX_BACKOFF_S = 30.0
-# EarthScope asks for no more than one keepalive in four minutes; half-open connections die by the data timeout.
+# EarthScope asks for no more than one keepalive in four minutes; a half-open connection ends by the
+# network timeout.
 KEEPALIVE_S = 240.0
 # A server may announce what it likes; this many channels is more than any network has.
 MAX_CHANNELS = 100_000
@@ -48,7 +49,10 @@ class Packet:
 
 @dataclass(frozen=True, kw_only=True)
 class FeedConfig:
-    """`servers` are (host, port) in order of preference; `start` is `now`, `earliest` or an ISO time."""
+    """What to ask of whom.
+
+    `servers` are (host, port) by preference; `start` is `now`, `earliest` or an ISO 8601 time.
+    """
 
     servers: Sequence[tuple[str, int]]
     spec: StationSpec
@@ -61,9 +65,9 @@ class FeedConfig:
 
 
 class SeedLinkFeed:
-    """Keeps one connection alive and hands every packet to `deliver`, which may wait (TCP pushes back).
+    """Keeps one connection alive and hands every packet to `deliver`.
 
-    `announce` is told the channels asked for, before their first packet.
+    `deliver` may wait: TCP then pushes back on the server. `announce` is told the channels asked for, before their first packet.
     """
 
     def __init__(
@@ -84,8 +88,8 @@ class SeedLinkFeed:
     async def run(self) -> None:
         """Feed until cancelled.
 
-        Raises UnavailableError if no server answers within the start-up time, ConfigError if the first
-        that answers has none of the stations, AccessDeniedError if it refuses the login.
+        Raises UnavailableError if no server answers within the start-up time, ConfigError if the
+        first that answers has none of the stations, AccessDeniedError if it refuses the login.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._config.startup_timeout_s
@@ -95,12 +99,15 @@ class SeedLinkFeed:
             failure = await self._stay_connected(server)
             if not self._connected_once and loop.time() >= deadline:
                 raise UnavailableError(
-                    f"no SeedLink server could be used within {self._config.startup_timeout_s:g} s; "
-                    f"the last, {_name(server)}: {failure}. Check host, port and that it is running"
+                    f"no SeedLink server could be used in {self._config.startup_timeout_s:g} s; "
+                    f"the last, {_name(server)}: {failure}. Check host and port, and that a "
+                    "SeedLink server listens there"
                 )
             attempt = 0 if self.connected else attempt + 1
             self.connected = False
             wait_s = min(2.0**attempt, MAX_BACKOFF_S) * random.uniform(0.5, 1.0)
+            if not self._connected_once:
+                wait_s = min(wait_s, deadline - loop.time())
             log.warning(
                 "seedlink_disconnected",
                 server=_name(server),
@@ -182,7 +189,7 @@ def _selector(nslc: Nslc) -> str:
 
 
 def _channels(info: dict[str, Any], protocol: Protocol | None) -> list[Nslc]:
-    """The channels in a reply to INFO STREAMS, both protocol versions; unusable entries are left out."""
+    """The channels in a reply to INFO STREAMS of either version; unusable entries are left out."""
     found = set()
     if protocol is Protocol.V4:
         for station in info.get("station") or []:

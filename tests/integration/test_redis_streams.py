@@ -291,6 +291,22 @@ def test_key_of_another_type_is_refused_at_connection(binary: str, folder: Path)
         assert "must hold a stream" in str(refusal(server.server))
 
 
+def test_connect_waits_for_a_server_that_reads_its_data(binary: str, folder: Path) -> None:
+    """A restarted server with much data refuses commands for a while: that is no error."""
+    with running(binary, folder, "--rdbcompression", "no") as server, server.plain() as client:
+        client.mset({f"key{number}": "x" * 2000 for number in range(200)})
+        client.save()
+    # 200 keys x 3 ms; the server looks at its clients after each kilobyte it has read.
+    slow = "--key-load-delay 3000 --loading-process-events-interval-bytes 1024"
+    with running(binary, folder, *slow.split()) as server:
+        with server.plain() as client:
+            assert client.info("persistence")["loading"] == 1
+        result = with_stream(
+            stream_on(server.server), lambda stream: stream.publish([make_pick(1)])
+        )
+    assert result == PublishResult(1, 0)
+
+
 def test_unreachable_server_names_url_and_remedy(folder: Path) -> None:
     """A refused connection and a missing socket say what to do, and exit code 69."""
     with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as unused:
@@ -430,7 +446,9 @@ def outage(server: ServerProcess, disturb: Callable[[Publisher], Awaitable[None]
 
 async def until_down(publisher: Publisher) -> None:
     async with asyncio.timeout(5):
-        while publisher.is_up:
+        while True:
+            if not publisher.is_up:
+                return
             await asyncio.sleep(0.01)
 
 

@@ -43,11 +43,11 @@ def test_port_listens_on_loopback_only_and_brings_users() -> None:
 
 
 def test_users_file_holds_no_password() -> None:
-    """Our user logs in by digest; everybody else only reads the keys of the prefix."""
+    """The owner logs in by digest; everybody else only reads the keys of the prefix."""
     users = render_users("net1", "pass-word")
     assert "pass-word" not in users
-    assert hashlib.sha256(b"pass-word").hexdigest() in users
-    assert "user default on nopass resetkeys %R~net1:* -@all" in users
+    assert f"user default on #{hashlib.sha256(b'pass-word').hexdigest()} ~* &* +@all\n" in users
+    assert "user viewer on nopass resetkeys %R~net1:* -@all" in users
 
 
 def test_paths_are_quoted() -> None:

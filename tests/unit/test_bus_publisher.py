@@ -67,6 +67,7 @@ def test_usable_servers_are_accepted() -> None:
         ({"version": ""}, "6.2 or later is needed"),
         ({"mode": "cluster"}, "Redis Cluster"),
         ({"role": "replica"}, "read-only replica"),
+        ({"role": "slave"}, "read-only replica"),
     ],
 )
 def test_unusable_server_is_refused_with_a_remedy(difference: dict[str, str], reason: str) -> None:

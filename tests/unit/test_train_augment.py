@@ -75,17 +75,30 @@ def test_a_window_never_loses_its_last_component():
     assert np.isfinite(again.samples[0]).all()
 
 
-@pytest.mark.parametrize("lose", [augment.gap, augment.fill])
+@pytest.mark.parametrize("lose", [augment.gap, augment.fill, augment.begin])
 def test_arrivals_in_a_lost_stretch_are_masked_and_others_kept(lose):
     seen = set()
     for seed in range(60):
-        lost = lose(np.random.default_rng(seed), window())
-        changed = np.flatnonzero((lost.samples != window().samples).any(axis=0))
+        lost = lose(np.random.default_rng(seed), window(1000, 2500))
+        changed = np.flatnonzero((lost.samples != window(1000, 2500).samples).any(axis=0))
         for arrival in lost.arrivals:
             near = changed[0] - 100 < arrival.index < changed[-1] + 101
             assert arrival.sure != near
             seen.add(bool(near))
     assert seen == {True, False}
+
+
+def test_another_colour_damps_its_side_of_the_spectrum_and_never_acts_before_the_cause():
+    impulse = np.zeros((3, 3000), np.float32)
+    impulse[:, 1500] = 3000
+    config = AugmentConfig(colour_low_pass_hz=(5, 5), colour_high_pass_hz=(1, 1))
+    spectra = []
+    for seed in range(8):
+        y = augment.colour(np.random.default_rng(seed), Window(impulse), config).samples
+        assert np.abs(y[:, :1500]).max() < 2  # the mean, taken out before
+        spectra.append(np.abs(np.fft.rfft(y[0]))[[6, 60, 1200]] / 3000)  # 0.2, 2 and 40 Hz
+    assert all(min(s[0], s[2]) < 0.3 < max(s[0], s[2]) for s in spectra)
+    assert len({bool(s[0] < s[2]) for s in spectra}) == 2
 
 
 def test_spikes_and_steps_leave_the_arrivals_alone():
