@@ -46,15 +46,25 @@ class Scheduler:
         self._tracks: dict[Instrument, Track | None] = {}
 
     def has_room(self, record: Record) -> bool:
-        """Whether `record` fits without displacing samples that no step has taken yet."""
-        track = self._tracks.get(record.nslc.instrument)
-        if track is None:
+        """Whether `record` fits without displacing samples that no step has taken yet.
+
+        A station that could not make room, because a component is too far behind, waits for it no
+        longer: the record fits after the next steps.
+        """
+        station = self._bank.stations.get(record.nslc.instrument)
+        track = None if station is None else self._track(station)
+        if station is None or track is None:
             return True
-        component = track.station.components[SLOTS.get(record.nslc.component, 0)]
+        component = station.components[SLOTS.get(record.nslc.component, 0)]
         if component is None or component.ring is None or component.ring.rate != record.rate:
             return True
         stop = component.ring.locate(record) + len(record.samples)
-        return track.has_room(component.ring, stop)
+        if track.has_room(component.ring, stop):
+            return True
+        if not track.ready_blocks(self._clock(), self._component_timeout_s):
+            station.give_up_behind()
+            self._bank.counts["components_given_up"] += 1
+        return False
 
     def collect(self, least_blocks: int | None = None) -> list[list[Step]]:
         """Batches of the steps that are due now, most blocks first; empty when nothing is due.
@@ -84,12 +94,14 @@ class Scheduler:
         return self._batches(by_blocks)
 
     def _active_tracks(self) -> Iterable[Track]:
-        for instrument, station in self._bank.stations.items():
-            if instrument not in self._tracks and station.rate is not None:
-                self._tracks[instrument] = self._new_track(station)
-            track = self._tracks.get(instrument)
-            if track is not None:
-                yield track
+        tracks = (self._track(station) for station in self._bank.stations.values())
+        return (track for track in tracks if track is not None)
+
+    def _track(self, station: Station) -> Track | None:
+        """The track of a station; None before its first record, or for good if it was rejected."""
+        if station.instrument not in self._tracks and station.rate is not None:
+            self._tracks[station.instrument] = self._new_track(station)
+        return self._tracks.get(station.instrument)
 
     def _new_track(self, station: Station) -> Track | None:
         try:

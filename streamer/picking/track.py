@@ -122,7 +122,10 @@ class Track:
 
     def has_room(self, ring: ChannelRing, stop: int) -> bool:
         """Whether data up to sample `stop` can enter `ring` without displacing blocks not yet taken."""
-        if not self._started or self._complete(ring) <= self.next_block:
+        if not self._started:
+            first = ring.next_valid(0)
+            return first is None or stop - ring.capacity <= first
+        if self._complete(ring) <= self.next_block:
             return True
         needed, _ = self.resampler.input_range(self.next_block * BLOCK, self.next_block * BLOCK + 1)
         return stop - ring.capacity <= needed

@@ -134,9 +134,9 @@ class SeedLinkFeed:
         except SeedLinkAuthError as error:
             raise AccessDeniedError(f"{_name(server)} refused the login: {error}") from error
         except (SeedLinkError, OSError, ValueError) as error:
-            self._remember(link)
             return str(error) or type(error).__name__
         finally:
+            self._remember(link)
             await link.close()
         return "the server closed the connection"
 

@@ -1,6 +1,6 @@
 """The samples of one channel on an absolute sample index, with what is missing known exactly."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -12,6 +12,9 @@ from streamer.timebase import continuity_tolerance_ns, sample_index, sample_time
 from streamer.waveforms.records import Record
 
 NS_PER_MS = 1_000_000
+# Offsets from x.47 ms on count as x + 1. Headers round to 100 us: a border on one of their marks
+# would let the same clock fall on either side of it.
+_ROUND_UP_NS = 530_000
 
 
 class Verdict(StrEnum):
@@ -23,6 +26,7 @@ class Verdict(StrEnum):
     LATE = "late"  # fills a gap that lay behind the end of the data
     DUPLICATE = "duplicate"  # brings nothing new
     EXPIRED = "expired"  # older than the ring reaches
+    FUTURE = "future"  # ahead of the clock: not taken, or what is true would be expired
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,9 @@ class Arrival:
 class ChannelRing:
     """A bounded run of samples of one channel at one rate.
 
-    Positions are absolute sample indices. What was never received is not valid; the first value received
-    for a position stays. Samples keep the type they were sent in, so nothing is rounded.
+    Positions are absolute sample indices. What was never received (or is not a finite number) is
+    not valid; the first value received for a position stays. Samples keep the type they were sent
+    in, so nothing is rounded.
     """
 
     _MAX_OFFSETS = 64  # remembered clock offsets; a channel has one, a drifting clock a few
@@ -48,7 +53,9 @@ class ChannelRing:
         self.end = 0  # index after the newest sample; 0 before the first record
         self._samples: npt.NDArray[np.generic] = np.zeros(capacity_samples, dtype=np.int32)
         self._valid = np.zeros(capacity_samples, dtype=bool)
-        self._offsets_ms: list[tuple[int, int]] = []
+        # Clock offset from each of these indices up to the next one.
+        self._offset_from: list[int] = []
+        self._offsets_ms: list[int] = []
 
     @property
     def start(self) -> int:
@@ -67,8 +74,8 @@ class ChannelRing:
         """Take the samples of `record` that are new. Raises ValueError for another rate."""
         if record.rate != self.rate:
             raise ValueError(f"ring of {self.rate} Hz got a record of {record.rate} Hz")
-        first, samples = self.locate(record), record.samples
-        stop = first + len(samples)
+        first = self.locate(record)
+        stop = first + len(record.samples)
         if self.end and stop <= self.start:
             return Arrival(Verdict.EXPIRED)
         verdict, missing = Verdict.ACCEPTED, 0
@@ -79,13 +86,11 @@ class ChannelRing:
             if verdict is Verdict.DUPLICATE:
                 return Arrival(verdict)
         self._extend(first, stop)
-        self._note_offset(first, record.start_ns - sample_time_ns(first, self.rate))
-        keep = max(first, self.start)
-        self._put(keep, samples[keep - first :])
+        self._put(first, record)
         return Arrival(verdict, missing)
 
     def read(self, first: int, stop: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-        """Samples (n,) float64 and validity (n,) of the positions `first` to `stop`; 0 where not valid."""
+        """Samples (n,) float64 and validity (n,) of `first` to `stop`; 0 where not valid."""
         samples, valid = np.zeros(stop - first), np.zeros(stop - first, dtype=bool)
         held_first, held_stop = max(first, self.start), min(stop, self.end)
         if held_first < held_stop:
@@ -103,8 +108,8 @@ class ChannelRing:
 
     def offset_ns(self, index: int) -> int:
         """True time minus grid time of the sample at `index`, to the millisecond."""
-        position = bisect_right(self._offsets_ms, (index, 1 << 62)) - 1
-        return self._offsets_ms[max(position, 0)][1] * NS_PER_MS if self._offsets_ms else 0
+        position = bisect_right(self._offset_from, index) - 1
+        return self._offsets_ms[max(position, 0)] * NS_PER_MS if self._offsets_ms else 0
 
     def _compare(self, first: int, stop: int) -> Verdict:
         """What a record that begins before the end is; the positions it shares decide."""
@@ -123,19 +128,32 @@ class ChannelRing:
         self._valid[np.arange(stop - fresh, stop) % self.capacity] = False
         self.end = stop
 
-    def _put(self, first: int, samples: npt.NDArray[np.generic]) -> None:
-        if self._samples.dtype != samples.dtype:
+    def _put(self, first: int, record: Record) -> None:
+        """Write what is new of the record that begins at index `first`."""
+        keep = max(first, self.start)
+        samples = record.samples[keep - first :]
+        if self._samples.dtype not in (samples.dtype, np.float64):
             widest = np.float64 if self._valid.any() else samples.dtype
             self._samples = self._samples.astype(widest)
-        slots = np.arange(first, first + len(samples)) % self.capacity
-        new = ~self._valid[slots]
+        slots = np.arange(keep, keep + len(samples)) % self.capacity
+        new = ~self._valid[slots] & np.isfinite(samples)
         self._samples[slots[new]] = samples[new]
         self._valid[slots[new]] = True
+        if new.any():
+            positions = keep + np.flatnonzero(new)
+            offset_ns = record.start_ns - sample_time_ns(first, self.rate)
+            self._note_offset(int(positions[0]), int(positions[-1]) + 1, offset_ns)
 
-    def _note_offset(self, first: int, offset_ns: int) -> None:
-        offset_ms = round(offset_ns / NS_PER_MS)
-        position = bisect_right(self._offsets_ms, (first, 1 << 62))
-        if position and self._offsets_ms[position - 1][1] == offset_ms:
-            return
-        self._offsets_ms.insert(position, (first, offset_ms))
-        del self._offsets_ms[: -self._MAX_OFFSETS]
+    def _note_offset(self, first: int, stop: int, offset_ns: int) -> None:
+        """The offset holds from `first` to `stop`; what follows keeps the one it had."""
+        offset_ms = (offset_ns + _ROUND_UP_NS) // NS_PER_MS
+        left, right = bisect_left(self._offset_from, first), bisect_right(self._offset_from, stop)
+        following_ms = self._offsets_ms[right - 1] if right else offset_ms
+        changes = (
+            [(first, offset_ms)] if not left or self._offsets_ms[left - 1] != offset_ms else []
+        )
+        if following_ms != offset_ms:
+            changes.append((stop, following_ms))
+        self._offset_from[left:right] = [index for index, _ in changes]
+        self._offsets_ms[left:right] = [change_ms for _, change_ms in changes]
+        del self._offset_from[: -self._MAX_OFFSETS], self._offsets_ms[: -self._MAX_OFFSETS]

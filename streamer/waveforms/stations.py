@@ -9,7 +9,7 @@ import numpy.typing as npt
 from streamer.clock import Clock
 from streamer.errors import DataError
 from streamer.seedid import Instrument, Nslc
-from streamer.timebase import NS_PER_S
+from streamer.timebase import NS_PER_S, iso
 from streamer.waveforms.records import Record
 from streamer.waveforms.ring import Arrival, ChannelRing
 
@@ -18,6 +18,10 @@ SLOTS = {"Z": 0, "N": 1, "E": 2, "1": 1, "2": 2, "3": 0, "U": 0, "V": 1, "W": 2}
 SLOT_COUNT = 3
 
 MIN_RATE, MAX_RATE = Fraction(10), Fraction(5000)  # outside: state of health, or a damaged header
+
+
+# A clock this far ahead is wrong; taken in, its record would make all that follow look old.
+FUTURE_TOLERANCE_NS = 60 * NS_PER_S
 
 
 class Component:
@@ -125,6 +129,13 @@ class Station:
                 rings.append(component.ring)
         return rings
 
+    def give_up_behind(self) -> None:
+        """Wait no longer for components that are behind, or have not come at all, until they do."""
+        self.since_ns = 0
+        for component in self.components:
+            if component is not None and component.behind_since_ns is not None:
+                component.behind_since_ns = 0
+
     def silent_for_s(self, now_ns: int) -> float:
         """Clock seconds since the end of the data last moved; 0 before the first record."""
         return (now_ns - self.progress_ns) / NS_PER_S if self.progress_ns else 0.0
@@ -156,8 +167,11 @@ class StationBank:
 
     def accept(self, record: Record) -> Station:
         """Put a record where it belongs and count its verdict. Raises DataError (counted by the caller)."""
+        now_ns = self._clock()
+        if record.end_ns > now_ns + FUTURE_TOLERANCE_NS:
+            raise DataError(f"{record.nslc} is stamped in the future: {iso(record.start_ns)}")
         station = self._station(record.nslc.instrument)
-        arrival = station.accept(record, self._clock())
+        arrival = station.accept(record, now_ns)
         self.counts[arrival.verdict] += 1
         self.counts["missing_samples"] += arrival.missing_samples
         return station

@@ -4,15 +4,19 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import redis
 
-from streamer.bus.redis_streams import server_process_id
+from streamer.bus.redis_streams import PickStream, server_process_id
 from streamer.bus.redis_url import RedisServer, parse_redis_url
 from streamer.picks import Pick
 
 START_TIMEOUT_S = 10.0
+NOW_NS = 1_800_000_000_000_000_000
 
 
 def make_pick(number: int, rev: int = 0) -> Pick:
@@ -80,8 +84,23 @@ class ServerProcess:
             return client.xrange("msnet:picks")
 
 
+@contextmanager
+def running(
+    binary: str, folder: Path, *arguments: str, config: Path | None = None
+) -> Iterator[ServerProcess]:
+    process = ServerProcess(binary, folder, *arguments, config=config)
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+def stream_on(server: RedisServer, **options: Any) -> PickStream:
+    return PickStream(server, clock=lambda: NOW_NS, **options)
+
+
 def wait_until_up(server: RedisServer, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Return when the server answers; a server that needs a password answers too."""
+    """Return when the server answers, loading or not."""
     deadline_s = time.monotonic() + START_TIMEOUT_S
     while server_process_id(server, 0.5) is None:
         assert process.poll() is None, log.read_text()

@@ -1,4 +1,4 @@
-"""The shipped weights, at the thresholds they ship with, through the deployed path on whole records."""
+"""The shipped weights and thresholds through the deployed path, on whole records."""
 
 from fractions import Fraction
 from pathlib import Path

