@@ -7,8 +7,8 @@ down- and up-sampling without norm or activation, one norm and one GELU per bloc
 
 Chosen so that it can run exactly on a stream: the total stride is 100 samples (one second at
 100 Hz, and a divisor of 6000), convolutions are dense with kernel 7, the norms fold into them, and
-nothing normalises or attends over time. An output sample depends on less than `context_blocks`
-blocks of input on each side.
+nothing normalises or attends over time. The outputs of a block depend on `context_blocks` blocks of
+input on each side.
 
     Shapes    B batch, C channels, T samples (a multiple of `block_samples`)
     level     0      1      2       3          (strides 4, 5, 5)
@@ -19,13 +19,14 @@ blocks of input on each side.
 import copy
 from dataclasses import dataclass
 from math import prod
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 COMPONENTS = "ZNE"
-PHASES = ("P", "S")
+PHASES: tuple[Literal["P"], Literal["S"]] = ("P", "S")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,17 +44,19 @@ class MSNetConfig:
 
     @property
     def context_blocks(self) -> int:
-        """Whole blocks of input on each side that may influence an output sample.
+        """Whole blocks of input on each side that may influence the outputs of a block.
 
-        Each convolution reaches half a kernel at its level's stride; levels above the deepest have
-        one in the encoder and one in the decoder. The position inside a block adds less than one.
+        Followed back from the edge of a block: a convolution reaches half a kernel further at its
+        level, a step to a coarser level reaches to the end of the cell, and one to a finer level
+        adds nothing, because cells begin and end with blocks.
         """
-        half, reach, stride = self.kernel // 2, 0, 1
+        half, decoder, encoder, stride = self.kernel // 2, 0, 0, 1
         for step in self.strides:
-            reach += 2 * half * stride
+            decoder += half * stride
+            encoder += half * stride
             stride *= step
-        reach += half * stride + stride
-        return -(-reach // stride)
+            decoder = -(-decoder // stride) * stride
+        return (decoder + half * stride) // stride + -(-encoder // stride)
 
 
 class Block(nn.Module):

@@ -15,7 +15,6 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy import signal
 
 BLOCK = 100  # samples; the total stride of the network
 MODEL_RATE = Fraction(100)  # samples/s
@@ -129,6 +128,8 @@ def _minimum_phase_filter(up: int, down: int) -> tuple[Floats, int]:
 
     Designed on a finer grid: the taps are those of its points whose delay is nearest to a whole.
     """
+    from scipy import signal
+
     factor = max(up, down)
     finer = -(-_DELAY_STEPS // factor)
     linear = signal.firwin(
@@ -181,6 +182,8 @@ class Resampler:
             return x
         taps, delay = _minimum_phase_filter(self.up, self.down)
         first, _ = self.input_range(start, stop)
+        from scipy import signal  # 66 MB and a second: networks at 100 Hz do without
+
         skip = (start * self.down + delay - first * self.up) // self.down
         y = signal.upfirdn(taps, x, self.up, self.down, axis=-1)
         return y[..., skip : skip + stop - start]  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Clocks are passed in: a live daemon passes `time.time_ns`, an offline run the time of its data."""
+"""Clocks are passed in: the daemon passes `time.time_ns`, an offline run the time of its data."""
 
 from collections.abc import Callable
 
@@ -12,6 +12,7 @@ class DataClock:
         self.now_ns = 0
 
     def __call__(self) -> int:
+        """UTC ns of the data read so far; 0 before any."""
         return self.now_ns
 
     def advance(self, t_ns: int) -> None:

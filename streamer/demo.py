@@ -58,7 +58,10 @@ def run_demo(output: Path | None, *, quick: bool = False, keep_running: bool = F
         _write_results(folder, records, picks)
         _tell(console, folder, picks, parts)
         if keep_running:
-            console.print("Running until you press Ctrl-C.")
+            socket = parts.server.path
+            console.print("Still running; Ctrl-C ends it. In another terminal, for instance:")
+            query = f"  redis-cli -s {socket} XREVRANGE msnet:picks + - COUNT 1"
+            console.print(query, soft_wrap=True)
             with contextlib.suppress(KeyboardInterrupt):
                 parts.wait()
 
@@ -209,7 +212,7 @@ def _tell(console: Console, folder: Path, picks: list[Pick], parts: Parts) -> No
             f"[bold]event near {iso(group[0].t_ns)[11:19]} UTC[/]: P on {', '.join(stations)}; "
             f"{sum(pick.phase == 'S' for pick in group)} S"
         )
-    console.print(f"Redis: {parts.url}  stream msnet:picks (gone with the demo)")
+    console.print(f"Redis: {parts.url}  stream msnet:picks")
     console.print(f"Written: {folder}/picks.jsonl, record-section.png and the logs")
 
 

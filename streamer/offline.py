@@ -1,7 +1,7 @@
-"""Picks of recordings in files: the rings, steps, network and onset rule of the daemon, fed from an archive.
+"""Picks of recordings in files: rings, steps, network and onset rule of the daemon, fed from files.
 
-The clock is the time of the data, so that waiting for a component means the same as in the daemon, and stations
-advance together in batches as they do live.
+The clock is the time of the data, so that waiting for a component means the same as in the daemon,
+and stations advance together in batches as they do live.
 """
 
 import time
@@ -27,7 +27,8 @@ from streamer.waveforms.records import Record
 
 log = structlog.get_logger()
 
-# Data time between looks at the stations. Long steps spend little on context, and the rings hold more than this.
+# Data time between looks at the stations. Long steps spend little on context, and the rings hold
+# more than this.
 ROUND_S = 60
 ROUND_BLOCKS = 60
 
@@ -35,8 +36,8 @@ ROUND_BLOCKS = 60
 def pick_files(paths: Iterable[Path], config: Config) -> list[Pick]:
     """All picks of the waveforms in `paths` by time, with a progress bar on a terminal.
 
-    `config.stations` selects channels. Raises NoInputError and DataError for files without waveforms,
-    ConfigError if no channel is selected.
+    `config.stations` selects channels. Raises NoInputError and DataError for files without
+    waveforms, ConfigError if no channel is selected.
     """
     console = Console(stderr=True)
     columns = (
@@ -99,7 +100,7 @@ class ArchivePicker:
                 log.warning("channel_rejected", nslc=str(channel), error=str(error))
 
     def picks(self, on_progress: Callable[[int], None] = lambda t_ns: None) -> Iterator[Pick]:
-        """Picks as they become certain, roughly by time; `on_progress` is told the data time (UTC ns)."""
+        """Picks as they become certain, roughly by time; `on_progress` hears the data time, ns."""
         due_ns = 0
         for record in in_time_order(self.spans):
             if record.nslc not in self._channels:

@@ -83,7 +83,7 @@ def _trace(
     """Seconds and high-passed samples, scaled to half a row within the window."""
     rate = float(record.rate)
     samples = record.samples.astype(np.float64)
-    width = max(int(HIGH_PASS_S * rate), 1)
+    width = min(max(int(HIGH_PASS_S * rate), 1), len(samples))
     samples -= np.convolve(samples, np.ones(width) / width, mode="same")
     time_s = (record.start_ns - origin_ns) / NS_PER_S + np.arange(len(samples)) / rate
     if window:

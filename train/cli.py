@@ -85,6 +85,8 @@ def fit(out: Path, data: Path, cache: Path | None, **options: Any) -> None:
             if progress.validation:
                 line += f"  validation {progress.validation[-1][1]:.4f}"
             bar.update(task, completed=share, description=line)
+            if not _console.is_terminal:
+                click.echo(line)
 
         run.fit(config, paths, resume=options["resume"], report=report)
     _export(out, dataclasses.replace(paths, out=out / "msnet"))

@@ -10,6 +10,9 @@ from pathlib import Path
 from model.msnet import MSNetConfig
 from model.preprocess import PreprocessConfig
 
+# The best of the forms compared in docs/training.md.
+PREPROCESS = PreprocessConfig(high_pass_passes=1, memory_blocks=10, exponent=0.5, gain=0.5)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -68,8 +71,8 @@ class AugmentConfig:
     drop_component: float = 0.1
     rotate: float = 0.6
     component_gain: float = 0.3
-    colour: float = 0.5
-    colour_high_pass_hz: tuple[float, float] = (0.1, 3.0)
+    colour: float = 0.3
+    colour_high_pass_hz: tuple[float, float] = (0.1, 2.0)
     colour_low_pass_hz: tuple[float, float] = (3.0, 40.0)
     spike: float = 0.12
     step: float = 0.08
@@ -99,7 +102,7 @@ class TrainConfig:
     validate_every: int = 250
     validation_windows: int = 96
     network: MSNetConfig = field(default_factory=MSNetConfig)
-    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    preprocess: PreprocessConfig = field(default_factory=lambda: PREPROCESS)
     data: DataConfig = field(default_factory=DataConfig)
     labels: LabelConfig = field(default_factory=LabelConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)

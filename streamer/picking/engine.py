@@ -1,4 +1,4 @@
-"""Everything between a record and a pick, put together once for the daemon and for archives alike."""
+"""Everything between a record and a pick, put together once for daemon and archives alike."""
 
 import socket
 from dataclasses import dataclass
@@ -47,19 +47,19 @@ def build_engine(config: Config, clock: Clock) -> Engine:
     provenance = _provenance(config, artifact)
 
     def make_track(station: Station) -> Track:
-        mode = config.waveforms.sampling_mode(station.instrument.channel("Z"))
+        mode = waveforms.sampling_mode(station.instrument.channel("Z"))
         detector = OnsetDetector(provenance.thresholds, provenance.separation_samples)
         return Track(station, Sampling(mode), inference.context, detector)
 
-    bank = StationBank(clock, config.waveforms.buffer_s)
+    waveforms = config.waveforms
+    bank = StationBank(clock, waveforms.buffer_s, waveforms.component_timeout_s)
     scheduler = Scheduler(
         bank,
         make_track,
         clock,
         step_blocks=config.picking.step_s,
         batch_stations=config.picking.batch_stations,
-        component_timeout_s=config.waveforms.component_timeout_s,
-        silence_flush_s=config.waveforms.silence_flush_s,
+        silence_flush_s=waveforms.silence_flush_s,
     )
     return Engine(bank, scheduler, inference, Picker(provenance))
 
@@ -69,7 +69,9 @@ def load_artifact(weights: Path | None) -> Artifact:
     try:
         return load(weights)
     except ArtifactError as error:
-        raise DataError(f"{error}; give picking.weights a .safetensors file with its card") from error
+        raise DataError(
+            f"{error}; give picking.weights a .safetensors file with its card"
+        ) from error
 
 
 def _provenance(config: Config, artifact: Artifact) -> Provenance:

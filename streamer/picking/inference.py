@@ -8,8 +8,8 @@ from model.artifact import Artifact
 from model.preprocess import BLOCK, normalise
 from streamer.picking.track import Context, Step
 
-# More threads per forward gain nothing on these small convolutions and fight with the other processes of an
-# acquisition server; a host is filled by more processes.
+# More threads per forward gain nothing on these small convolutions and fight with the other
+# processes of an acquisition server; a host is filled by more processes.
 torch.set_num_threads(1)
 
 
@@ -26,7 +26,7 @@ class Inference:
     def probabilities(self, batch: list[Step]) -> npt.NDArray[np.float32]:
         """Probabilities (len(batch), 2, blocks x 100) of P and S for the new blocks of each step.
 
-        All steps of a batch have the same number of blocks. Where a station has no data the result is 0.
+        All steps of a batch have the same number of blocks. Where a station has no data it is 0.
         """
         samples = np.stack([step.samples for step in batch])
         valid = np.stack([step.valid for step in batch])

@@ -57,10 +57,11 @@ class Picker:
         """Picks that became certain with this step; `probability` is (2, blocks x 100)."""
         detector = step.track.detector
         onsets: list[Onset] = []
-        first = step.first_block + step.known_blocks
-        if detector.open and detector.end != first * BLOCK:
-            onsets += detector.finish()
-        onsets += detector.push(first * BLOCK, probability[:, step.known_blocks * BLOCK :])
+        if step.known_blocks < step.blocks:
+            first = (step.first_block + step.known_blocks) * BLOCK
+            if detector.open and detector.end != first:
+                onsets += detector.finish()
+            onsets += detector.push(first, probability[:, step.known_blocks * BLOCK :])
         if step.ends:
             onsets += detector.finish()
         return [pick for onset in onsets for pick in self._to_pick(step, onset)]
@@ -69,7 +70,7 @@ class Picker:
         block = int(onset.index // BLOCK)
         reach = step.track.context.network
         valid = step.validity(block, reach, reach)
-        recorded = valid.any(axis=0)
+        recorded: npt.NDArray[np.bool_] = np.any(valid, axis=0)
         if not recorded[reach - BLIND_BLOCKS : reach + 1].all():
             self.counts["suppressed_data_start"] += 1
             return
@@ -103,7 +104,7 @@ class Picker:
 
 
 def _onset_time_ns(track: Track, onset: Onset, component: Component) -> int:
-    """UTC ns of the onset, to the millisecond: finer than a sample, coarser than rounding of the network."""
+    """UTC ns of the onset to the millisecond: finer than a sample, coarser than rounding errors."""
     whole = int(onset.index)
     time_ns = sample_time_ns(whole, track.rate)
     time_ns += round((onset.index - whole) * NS_PER_S / track.rate)

@@ -13,16 +13,16 @@ from streamer.waveforms.stations import SLOTS, Station, StationBank
 
 log = structlog.get_logger()
 
-# Blocks in one step. Live stations advance by the first; a backlog is worked off in longer steps, which
-# spend less on context. Few sizes, so that stations that catch up share batches.
+# Blocks in one step. Live stations advance by the first; a backlog is worked off in longer steps,
+# which spend less on context. Few sizes, so that stations that catch up share batches.
 STEP_BLOCKS = (1, 2, 5, 10, 30, 60)
 
 
 class Scheduler:
     """Turns what the rings hold into batches of steps.
 
-    `make_track` builds the track of a station once its rate is known; it raises ValueError for a rate the
-    network cannot take. `step_blocks` is the least number of new blocks worth a step.
+    `make_track` builds the track of a station once its rate is known; it raises ValueError for a
+    rate the network cannot take. `step_blocks` is the least number of new blocks worth a step.
     """
 
     def __init__(
@@ -33,7 +33,6 @@ class Scheduler:
         *,
         step_blocks: int = 1,
         batch_stations: int = 64,
-        component_timeout_s: float = 30.0,
         silence_flush_s: float = 60.0,
     ) -> None:
         self._bank = bank
@@ -41,7 +40,6 @@ class Scheduler:
         self._clock = clock
         self._step_blocks = step_blocks
         self._batch_stations = batch_stations
-        self._component_timeout_s = component_timeout_s
         self._silence_flush_s = silence_flush_s
         self._tracks: dict[Instrument, Track | None] = {}
 
@@ -61,35 +59,40 @@ class Scheduler:
         stop = component.ring.locate(record) + len(record.samples)
         if track.has_room(component.ring, stop):
             return True
-        if not track.ready_blocks(self._clock(), self._component_timeout_s):
-            station.give_up_behind()
+        if not track.ready_blocks(self._clock()):
+            track.give_up_behind()
             self._bank.counts["components_given_up"] += 1
         return False
 
     def collect(self, least_blocks: int | None = None) -> list[list[Step]]:
         """Batches of the steps that are due now, most blocks first; empty when nothing is due.
 
-        A station that fell silent is asked for all it has, and then for what still waits for its right
-        context. `least_blocks` overrides `step_blocks`.
+        A station that fell silent is asked for all it has, and then for what still waits for its
+        right context. `least_blocks` overrides `step_blocks`.
         """
+        return self._collect(least_blocks or self._step_blocks, self._silence_flush_s)
+
+    def finish(self) -> list[list[Step]]:
+        """The data end here for good: the steps of all that is left, as if all had fallen silent.
+
+        The batches are to be taken in order: a station may be in several.
+        """
+        batches: list[list[Step]] = []
+        while due := self._collect(1, -1.0):
+            batches += due
+        return batches
+
+    def _collect(self, least_blocks: int, silence_flush_s: float) -> list[list[Step]]:
         now_ns = self._clock()
         by_blocks: dict[int, list[Step]] = defaultdict(list)
         for track in self._active_tracks():
-            silent = track.station.silent_for_s(now_ns) > self._silence_flush_s
-            least = 1 if silent else least_blocks or self._step_blocks
-            ready = track.ready_blocks(now_ns, self._component_timeout_s)
+            silent = track.station.silent_for_s(now_ns) > silence_flush_s
+            least = 1 if silent else least_blocks
+            ready = track.ready_blocks(now_ns, patient=not silent)
             size = next((size for size in STEP_BLOCKS[::-1] if least <= size <= ready), None)
             if size is not None:
                 by_blocks[size].append(track.advance(size))
             elif silent and (step := track.finish()):
-                by_blocks[step.blocks].append(step)
-        return self._batches(by_blocks)
-
-    def finish(self) -> list[list[Step]]:
-        """The data end here for good: the steps of all blocks still waiting for their right context."""
-        by_blocks: dict[int, list[Step]] = defaultdict(list)
-        for track in self._active_tracks():
-            if step := track.finish():
                 by_blocks[step.blocks].append(step)
         return self._batches(by_blocks)
 

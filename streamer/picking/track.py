@@ -1,8 +1,8 @@
 """The way of one station through the network: which block is next, and the context it needs.
 
-A block is 100 samples of the input of the network, on the absolute grid (a multiple of 100 since the epoch). The
-probabilities of a block are final once `context_blocks` further blocks are known, so every block is asked of
-the network once, and each step covers new blocks only.
+A block is 100 samples of the input of the network, on the absolute grid (a multiple of 100 since
+the epoch). The probabilities of a block are final once `context_blocks` further blocks are known,
+so every block is asked of the network once, and each step covers new blocks only.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Sampling(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What one block depends on, in blocks: of the normaliser before it, of the network on both sides."""
+    """Blocks that one block depends on: before it for the normaliser, around it for the network."""
 
     history: int
     network: int
@@ -43,8 +43,8 @@ class Step:
     """One advance of one station: the input of the network for `blocks` new probability blocks.
 
     samples: (3, (context.kept + blocks) x 100) float64; valid: (3, context.kept + blocks) bool.
-    `first_block` is the first block the probabilities are for; the first `known_blocks` of them were
-    already given out when the station fell silent. `ends` tells that no data follow for now.
+    `first_block` is the first block the probabilities are for; the first `known_blocks` of them lie
+    before the data or were given out when the station fell silent. `ends`: no data follow for now.
     """
 
     track: "Track"
@@ -86,9 +86,12 @@ class Track:
         self._samples = np.zeros((SLOT_COUNT, context.kept * BLOCK))
         self._valid = np.zeros((SLOT_COUNT, context.kept), dtype=bool)
 
-    def ready_blocks(self, now_ns: int, component_timeout_s: float) -> int:
-        """How many new blocks are complete on all components worth waiting for."""
-        rings = self.station.awaited(now_ns, component_timeout_s)
+    def ready_blocks(self, now_ns: int, *, patient: bool = True) -> int:
+        """How many new blocks are complete on all components worth waiting for.
+
+        Unless `patient` none is waited for.
+        """
+        rings = self.station.awaited(now_ns, patient=patient)
         if not rings:
             return 0
         if not self._started:
@@ -121,7 +124,7 @@ class Track:
         return step
 
     def has_room(self, ring: ChannelRing, stop: int) -> bool:
-        """Whether data up to sample `stop` can enter `ring` without displacing blocks not yet taken."""
+        """Whether data up to sample `stop` fit in `ring` without displacing what is not taken."""
         if not self._started:
             first = ring.next_valid(0)
             return first is None or stop - ring.capacity <= first
@@ -129,6 +132,13 @@ class Track:
             return True
         needed, _ = self.resampler.input_range(self.next_block * BLOCK, self.next_block * BLOCK + 1)
         return stop - ring.capacity <= needed
+
+    def give_up_behind(self) -> None:
+        """Wait no longer for the components that keep the next block from being complete."""
+        _, needed = self.resampler.input_range(
+            self.next_block * BLOCK, (self.next_block + 1) * BLOCK
+        )
+        self.station.give_up_before(needed)
 
     def _step(
         self, samples: npt.NDArray[np.float64], valid: npt.NDArray[np.bool_], *, ends: bool
@@ -155,7 +165,7 @@ class Track:
             self.next_block = self.next_output = block
 
     def _first_block_from(self, block: int) -> int:
-        """First block at or after `block` that holds a received sample; `block` if there is none."""
+        """First block at or after `block` that holds a received sample; `block` if none does."""
         first, _ = self.resampler.input_range(block * BLOCK, block * BLOCK + 1)
         found = [ring.next_valid(max(first, 0)) for ring in self.station.rings()]
         indices = [index for index in found if index is not None]

@@ -23,8 +23,8 @@ from streamer.timebase import NS_PER_S, iso, parse_iso
 
 log = structlog.get_logger()
 
-# The wait before attempt n is 2^n seconds up to this, less up to half of it at random: a server that
-# comes back must not meet all its clients in the same second.
+# The wait before attempt n is 2^n seconds up to this, less up to half of it at random: a server
+# that comes back must not meet all its clients in the same second.
 MAX_BACKOFF_S = 30.0
 # EarthScope asks for no more than one keepalive in four minutes; a half-open connection ends by the
 # network timeout.
@@ -67,7 +67,8 @@ class FeedConfig:
 class SeedLinkFeed:
     """Keeps one connection alive and hands every packet to `deliver`.
 
-    `deliver` may wait: TCP then pushes back on the server. `announce` is told the channels asked for, before their first packet.
+    `deliver` may wait: TCP then pushes back on the server. `announce` is told the channels asked
+    for, before their first packet.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Many files -> one sequence of records by start time, as a network would have sent them.
 
-Files are read twice: once to learn when each begins and whether it is in order, then only while the sequence
-passes through them. A file in order (an SDS day file) costs one record of memory; one that holds its
-channels one after the other is sorted in memory.
+Files are read twice: once to learn when each begins and whether it is in order, then only while the
+sequence passes through them. A file in order (an SDS day file) costs one record of memory; one that
+holds its channels one after the other is sorted in memory.
 """
 
 import heapq
@@ -14,6 +14,7 @@ from pathlib import Path
 from streamer.seedid import Nslc
 from streamer.waveforms.archive import Reject, read_archive, read_records
 from streamer.waveforms.records import PIECE_S, Record
+
 
 @dataclass
 class FileSpan:
@@ -31,7 +32,10 @@ def survey(
     on_reject: Reject | None = None,
     on_file: Callable[[Path], None] | None = None,
 ) -> list[FileSpan]:
-    """The first reading: spans of all files with waveforms, by start time. Raises as `read_archive`."""
+    """The first reading: spans of all files with waveforms by start time.
+
+    Raises as `read_archive`.
+    """
     spans: dict[Path, FileSpan] = {}
     latest_ns = 0
     for path, record in read_archive(paths, on_reject):
@@ -41,8 +45,9 @@ def survey(
                 on_file(path)
             span = spans[path] = FileSpan(path, record.start_ns, record.end_ns)
             latest_ns = record.start_ns
-        span.in_order &= record.start_ns >= latest_ns
-        latest_ns = record.start_ns
+        for piece in record.pieces(PIECE_S):
+            span.in_order &= piece.start_ns >= latest_ns
+            latest_ns = piece.start_ns
         span.start_ns = min(span.start_ns, record.start_ns)
         span.end_ns = max(span.end_ns, record.end_ns)
         span.channels.add(record.nslc)

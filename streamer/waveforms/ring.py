@@ -26,7 +26,6 @@ class Verdict(StrEnum):
     LATE = "late"  # fills a gap that lay behind the end of the data
     DUPLICATE = "duplicate"  # brings nothing new
     EXPIRED = "expired"  # older than the ring reaches
-    FUTURE = "future"  # ahead of the clock: not taken, or what is true would be expired
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +148,10 @@ class ChannelRing:
         offset_ms = (offset_ns + _ROUND_UP_NS) // NS_PER_MS
         left, right = bisect_left(self._offset_from, first), bisect_right(self._offset_from, stop)
         following_ms = self._offsets_ms[right - 1] if right else offset_ms
-        changes = (
-            [(first, offset_ms)] if not left or self._offsets_ms[left - 1] != offset_ms else []
+        same_before = left > 0 and self._offsets_ms[left - 1] == offset_ms
+        same_after = following_ms == offset_ms
+        self._offset_from[left:right] = [first] * (not same_before) + [stop] * (not same_after)
+        self._offsets_ms[left:right] = [offset_ms] * (not same_before) + [following_ms] * (
+            not same_after
         )
-        if following_ms != offset_ms:
-            changes.append((stop, following_ms))
-        self._offset_from[left:right] = [index for index, _ in changes]
-        self._offsets_ms[left:right] = [change_ms for _, change_ms in changes]
         del self._offset_from[: -self._MAX_OFFSETS], self._offsets_ms[: -self._MAX_OFFSETS]

@@ -1,4 +1,4 @@
-"""The channels of one instrument as one input: which samples are there, and what is worth waiting for."""
+"""The channels of one instrument as one input: what is there, and what is worth waiting for."""
 
 from collections import Counter
 from fractions import Fraction
@@ -13,19 +13,19 @@ from streamer.timebase import NS_PER_S, iso
 from streamer.waveforms.records import Record
 from streamer.waveforms.ring import Arrival, ChannelRing
 
-# Where an orientation code enters the network, whose order is Z, N, E. 1/2 and U/V/W are taken as they come.
+# Where an orientation code enters the network, whose order is Z, N, E. 1/2 and U/V/W are taken as
+# they come.
 SLOTS = {"Z": 0, "N": 1, "E": 2, "1": 1, "2": 2, "3": 0, "U": 0, "V": 1, "W": 2}
 SLOT_COUNT = 3
 
 MIN_RATE, MAX_RATE = Fraction(10), Fraction(5000)  # outside: state of health, or a damaged header
-
 
 # A clock this far ahead is wrong; taken in, its record would make all that follow look old.
 FUTURE_TOLERANCE_NS = 60 * NS_PER_S
 
 
 class Component:
-    """One channel of an instrument: its ring, and since when (clock ns) the others are ahead of it."""
+    """One channel of an instrument: its ring, and since when (clock ns) the others are ahead."""
 
     def __init__(self, nslc: Nslc, buffer_s: float) -> None:
         self.nslc = nslc
@@ -43,17 +43,21 @@ class Component:
 class Station:
     """One instrument at a site: up to three components that are picked together.
 
-    `components` holds one entry or None per slot (Z, N, E). A declared component is waited for; one that
-    stops is given up after `component_timeout_s` so that it harms only itself.
+    `components` holds one entry or None per slot (Z, N, E). A declared component is waited for; one
+    that stops, or lags, is given up after `component_timeout_s` so that it harms only itself.
     """
 
-    def __init__(self, instrument: Instrument, buffer_s: float) -> None:
+    def __init__(
+        self, instrument: Instrument, buffer_s: float, component_timeout_s: float = 30.0
+    ) -> None:
         self.instrument = instrument
         self.components: list[Component | None] = [None] * SLOT_COUNT
         self.declared = False
         self.since_ns: int | None = None  # clock of the first record
         self.progress_ns = 0  # clock of the last record that moved the end of the data
         self._buffer_s = buffer_s
+        self._timeout_s = component_timeout_s
+        self._timeout_ns = int(component_timeout_s * NS_PER_S)
 
     @property
     def rate(self) -> Fraction | None:
@@ -66,7 +70,7 @@ class Station:
         return [c.ring for c in self.components if c is not None and c.ring is not None]
 
     def component(self, nslc: Nslc) -> Component:
-        """The component of this channel, made on first use. Raises DataError for one that has no place."""
+        """The component of this channel, made on first use. Raises DataError if it has no place."""
         slot = SLOTS.get(nslc.component)
         if slot is None:
             raise DataError(f"{nslc} is not a component this network can use ({', '.join(SLOTS)})")
@@ -81,16 +85,22 @@ class Station:
         """Take one record. Raises DataError for a channel or rate that does not fit."""
         if not MIN_RATE <= record.rate <= MAX_RATE:
             raise DataError(f"{record.nslc} has {float(record.rate):g} Hz: not a waveform to pick")
-        if self.rate not in (None, record.rate):
+        rate = self.rate or record.rate
+        if rate != record.rate:
             raise DataError(
-                f"{record.nslc} has {float(record.rate):g} Hz, its instrument {float(self.rate or 0):g} Hz"
+                f"{record.nslc} has {float(record.rate):g} Hz, its instrument {float(rate):g} Hz:"
+                " restart if the instrument was changed"
             )
         component = self.component(record.nslc)
         if self.since_ns is None:
             self.since_ns = now_ns
         end_before = self.end
         arrival = component.write(record)
-        self._note_progress(component, now_ns, advanced=self.end > end_before)
+        if self.end > end_before:
+            self._note_progress(component, now_ns)
+        ring = component.ring
+        if ring is not None and self.end - ring.end <= self._timeout_s * record.rate:
+            component.behind_since_ns = None
         return arrival
 
     @property
@@ -98,24 +108,27 @@ class Station:
         """Sample index after the newest sample of any component."""
         return max((ring.end for ring in self.rings()), default=0)
 
-    def _note_progress(self, component: Component, now_ns: int, *, advanced: bool) -> None:
-        component.behind_since_ns = None
-        if not advanced:
-            return
+    def _note_progress(self, first: Component, now_ns: int) -> None:
+        """`first` is ahead of the others now; time in which all were silent counts for none."""
+        paused = now_ns - self.progress_ns >= self._timeout_ns
         self.progress_ns = now_ns
         for other in self.components:
-            if other is not None and other is not component and other.behind_since_ns is None:
+            if other is None or other is first:
+                continue
+            if paused or other.behind_since_ns is None:
                 other.behind_since_ns = now_ns
 
-    def awaited(self, now_ns: int, timeout_s: float) -> list[ChannelRing]:
-        """The rings that decide how far this station may go; empty while a component is still expected.
+    def awaited(self, now_ns: int, *, patient: bool = True) -> list[ChannelRing]:
+        """The rings that decide how far this station may go; empty while one is still expected.
 
-        Left out are components that the others have been ahead of for `timeout_s`.
+        Left out are components that the others have been ahead of for the timeout. Unless `patient`
+        only those with the newest data count.
         """
         if self.since_ns is None:
             return []
-        patience_ns = int(timeout_s * NS_PER_S)
-        waiting_since_start = now_ns - self.since_ns < patience_ns
+        if not patient:
+            return [ring for ring in self.rings() if ring.end == self.end]
+        waiting_since_start = now_ns - self.since_ns < self._timeout_ns
         rings = []
         for component in self.components:
             if component is None or component.ring is None:
@@ -124,16 +137,16 @@ class Station:
                     return []
             elif (
                 component.behind_since_ns is None
-                or now_ns - component.behind_since_ns < patience_ns
+                or now_ns - component.behind_since_ns < self._timeout_ns
             ):
                 rings.append(component.ring)
         return rings
 
-    def give_up_behind(self) -> None:
-        """Wait no longer for components that are behind, or have not come at all, until they do."""
+    def give_up_before(self, index: int) -> None:
+        """Wait no longer for components whose data do not reach `index`, until they catch up."""
         self.since_ns = 0
         for component in self.components:
-            if component is not None and component.behind_since_ns is not None:
+            if component is not None and (component.ring is None or component.ring.end < index):
                 component.behind_since_ns = 0
 
     def silent_for_s(self, now_ns: int) -> float:
@@ -143,7 +156,7 @@ class Station:
     def read(
         self, slot: int, first: int, stop: int
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-        """Samples and validity of one slot at the instrument's rate; nothing valid where it has no data."""
+        """Samples and validity of one slot at the instrument's rate; all invalid if it is empty."""
         component = self.components[slot]
         if component is None or component.ring is None:
             return np.zeros(stop - first), np.zeros(stop - first, dtype=bool)
@@ -153,20 +166,24 @@ class Station:
 class StationBank:
     """All stations of this process, and the count of what became of their records."""
 
-    def __init__(self, clock: Clock, buffer_s: float) -> None:
+    def __init__(self, clock: Clock, buffer_s: float, component_timeout_s: float = 30.0) -> None:
         self.stations: dict[Instrument, Station] = {}
         self.counts: Counter[str] = Counter()
         self._clock = clock
         self._buffer_s = buffer_s
+        self._component_timeout_s = component_timeout_s
 
     def declare(self, nslc: Nslc) -> None:
-        """A channel that was asked for: its station waits for it. Raises DataError if it has no place."""
+        """Make a station wait for a channel that was asked for. Raises DataError as `component`."""
         station = self._station(nslc.instrument)
         station.component(nslc)
         station.declared = True
 
     def accept(self, record: Record) -> Station:
-        """Put a record where it belongs and count its verdict. Raises DataError (counted by the caller)."""
+        """Put a record where it belongs and count its verdict.
+
+        Raises DataError (not counted here) for one that has no place.
+        """
         now_ns = self._clock()
         if record.end_ns > now_ns + FUTURE_TOLERANCE_NS:
             raise DataError(f"{record.nslc} is stamped in the future: {iso(record.start_ns)}")
@@ -178,5 +195,7 @@ class StationBank:
 
     def _station(self, instrument: Instrument) -> Station:
         if instrument not in self.stations:
-            self.stations[instrument] = Station(instrument, self._buffer_s)
+            self.stations[instrument] = Station(
+                instrument, self._buffer_s, self._component_timeout_s
+            )
         return self.stations[instrument]

@@ -1,4 +1,4 @@
-"""The real command line as processes: replay server, daemon, and the recordings that come with obspy."""
+"""The real command line as processes: replay server and daemon, on obspy's own recordings."""
 
 import json
 import os

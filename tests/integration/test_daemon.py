@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,13 @@ from daemon_parts import (
 
 from streamer.picks import Pick
 
+MAIL_SERVER = """
+import socket
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+while True:
+    server.accept()[0].send(b"220 mail ready\\r\\n" * 9)
+"""
 SETTINGS = "waveforms: {silence_flush_s: 2, component_timeout_s: 20}\n"
 
 
@@ -129,7 +137,7 @@ def test_broken_records_are_counted_and_the_rest_is_picked(tmp_path: Path, setti
 def test_a_password_is_asked_for_and_taken_from_the_environment(
     tmp_path: Path, redis_server_binary: str
 ) -> None:
-    """A Redis with a password: without it one clear message and exit 77, with it the daemon runs."""
+    """A Redis that wants a password: without it a clear message and exit 77, with it picks."""
     archive = write_archive(tmp_path / "archive", {})
     redis = ServerProcess(redis_server_binary, tmp_path)
     with redis.plain() as client:
@@ -164,10 +172,8 @@ def test_stations_that_match_nothing_name_what_there_is(tmp_path: Path) -> None:
 def test_a_server_that_is_not_there_or_no_seedlink_ends_the_start(tmp_path: Path) -> None:
     """Exit 69 after the start-up time, naming the server and what to check."""
     with subprocess.Popen(
-        ["python3", "-c", "import socket,sys\ns=socket.create_server(('127.0.0.1',0))\n"
-         "print(s.getsockname()[1],flush=True)\nwhile 1: c,_=s.accept(); c.send(b'220 mail ready\\r\\n'*9)"],
-        stdout=subprocess.PIPE, text=True,
-    ) as stranger:  # fmt: skip
+        [sys.executable, "-c", MAIL_SERVER], stdout=subprocess.PIPE, text=True
+    ) as stranger:
         assert stranger.stdout is not None
         address = f"127.0.0.1:{stranger.stdout.readline().strip()}"
         for server in ("127.0.0.1:1", address):

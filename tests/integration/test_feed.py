@@ -1,4 +1,4 @@
-"""The SeedLink client against the replay server: what it asks for, and what a lost connection costs."""
+"""The SeedLink client against the replay server: what it asks for, what a lost connection costs."""
 
 import asyncio
 import math
