@@ -74,7 +74,7 @@ def run(config_path: Path | None, log_level: str | None, **options: Any) -> None
     """Pick a SeedLink feed until stopped; picks go to the Redis stream msnet:picks."""
     import asyncio
 
-    from streamer.pipeline import serve
+    from streamer.daemon import serve
 
     config = _config(
         config_path,
@@ -171,7 +171,7 @@ def replay(
 def broker(config_path: Path | None, log_level: str | None, **options: Any) -> None:
     """Run the embedded Redis broker in the foreground."""
     from streamer.bus.broker import run_broker
-    from streamer.pipeline import broker_config
+    from streamer.daemon import broker_config
 
     overrides = {"state_dir": options["state_dir"], "redis.embedded.port": options["port"]}
     run_broker(broker_config(_config(config_path, log_level, overrides)))

@@ -10,57 +10,27 @@ data: stop receiving, take in what arrived, do the steps that are complete, publ
 """
 
 import asyncio
-import os
-import signal
-import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 
 import structlog
 
 from streamer import __version__
-from streamer.bus.broker import Broker, BrokerConfig, start_broker
 from streamer.bus.publisher import Publisher
-from streamer.bus.redis_streams import PickStream
-from streamer.bus.redis_url import parse_redis_url
 from streamer.clock import Clock
-from streamer.config import Config, split_server
-from streamer.errors import ConfigError, DataError, MsnetError
+from streamer.config import Config
+from streamer.errors import DataError, MsnetError
 from streamer.picking.engine import Engine, build_engine
 from streamer.seedid import Nslc
 from streamer.seedlink.client import FeedConfig, Packet, SeedLinkFeed
-from streamer.stationspec import parse_station_spec
 from streamer.waveforms.records import PIECE_S, Record, decode
 
 log = structlog.get_logger()
 
 DRAIN_S = 10.0  # for the picks that wait at shutdown; systemd gives 30 s for everything
-
 STATUS_LOG_S = 60.0
 BURST_PACKETS = 100  # taken in before others get a turn
-
-
-EMBEDDED = "embedded:"
-BROKER_CHECK_S = 2.0
-SECONDS_PER_DAY = 86_400
-
-
-async def serve(config: Config) -> None:
-    """The daemon: open Redis, pick until SIGTERM or SIGINT, drain. A second signal ends it at once.
-
-    Raises any MsnetError that keeps it from starting or going on.
-    """
-    if not config.seedlink.servers:
-        raise ConfigError("no SeedLink server is given: name one with --server HOST:PORT")
-    feed = feed_config(config)  # first: a wrong station list is told before anything is started
-    stop = asyncio.Event()
-    _stop_on_signals(stop)
-    async with open_stream(config, time.time_ns) as stream:
-        publisher = Publisher(stream, clock=time.time_ns)
-        await run(config, feed, publisher, stop, time.time_ns)
 
 
 async def run(
@@ -98,57 +68,6 @@ async def run(
     except* MsnetError as failures:
         raise failures.exceptions[0] from None
     log.info("stopped", **line.totals())
-
-
-@asynccontextmanager
-async def open_stream(config: Config, clock: Clock) -> AsyncIterator[PickStream]:
-    """The Redis stream of the configuration, its embedded broker running while it is open."""
-    broker: Broker | None = None
-    if config.redis.url == EMBEDDED:
-        broker = await asyncio.to_thread(start_broker, broker_config(config))
-        server = broker.server
-    else:
-        server = parse_redis_url(config.redis.url, password_file=config.redis.password_file)
-    stream = PickStream(
-        server,
-        prefix=config.redis.prefix,
-        retention_s=int(config.redis.retention_days * SECONDS_PER_DAY),
-        max_entries=config.redis.max_entries,
-        clock=clock,
-    )
-    guard = asyncio.create_task(_keep_running(config, broker)) if broker else None
-    try:
-        await stream.connect()
-        yield stream
-    finally:
-        if guard:
-            guard.cancel()
-        await stream.close()
-        if broker:
-            await asyncio.to_thread(broker.stop)
-
-
-async def _keep_running(config: Config, broker: Broker) -> None:
-    """Start the embedded broker again when it died; the publisher keeps the picks meanwhile."""
-    while True:
-        await asyncio.sleep(BROKER_CHECK_S)
-        if not await asyncio.to_thread(broker.alive):
-            try:
-                successor = await asyncio.to_thread(start_broker, broker_config(config))
-            except MsnetError as error:
-                log.error("broker_failed", error=str(error), retry_s=BROKER_CHECK_S)
-            else:
-                broker.pid, broker.process = successor.pid, successor.process
-
-
-def _stop_on_signals(stop: asyncio.Event) -> None:
-    def on_signal(number: signal.Signals) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
 
 
 class Line:
@@ -249,28 +168,3 @@ class Line:
             "pending": self._publisher.pending,
             **{str(name): count for name, count in sorted(counts.items())},
         }
-
-
-def feed_config(config: Config) -> FeedConfig:
-    """What the SeedLink client needs of the configuration."""
-    return FeedConfig(
-        servers=[split_server(server) for server in config.seedlink.servers],
-        spec=parse_station_spec(config.stations, sys.stdin),
-        protocol=config.seedlink.protocol,
-        start=config.seedlink.start,
-        connect_timeout_s=config.seedlink.connect_timeout_s,
-        network_timeout_s=config.seedlink.network_timeout_s,
-        startup_timeout_s=config.seedlink.startup_timeout_s,
-        client_version=__version__,
-    )
-
-
-def broker_config(config: Config) -> BrokerConfig:
-    """How to run the embedded broker of a configuration."""
-    return BrokerConfig(
-        state_dir=config.state_dir,
-        durability=config.redis.embedded.durability,
-        port=config.redis.embedded.port,
-        maxmemory_mb=config.redis.embedded.maxmemory_mb,
-        prefix=config.redis.prefix,
-    )

@@ -62,8 +62,13 @@ class ChannelRing:
         return max(self.end - self.capacity, 0)
 
     def locate(self, record: Record) -> int:
-        """Index of the first sample: the continuing one if the clock allows, else the nearest."""
+        """Index of the first sample: the continuing one if the clock allows, else the nearest.
+
+        One sample early is an overlap, and no jitter of the clock, if it repeats the last sample.
+        """
         index = sample_index(record.start_ns, self.rate)
+        if index == self.end - 1 and self._samples[index % self.capacity] == record.samples[0]:
+            return index
         deviation_ns = abs(record.start_ns - sample_time_ns(self.end, self.rate))
         if abs(index - self.end) <= 1 and deviation_ns <= continuity_tolerance_ns(self.rate):
             return self.end

@@ -1,0 +1,108 @@
+"""A ring against the plainest model of it: a dictionary from index to the first value received."""
+
+import itertools
+from fractions import Fraction
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamer.seedid import Nslc
+from streamer.timebase import sample_time_ns
+from streamer.waveforms.records import Record
+from streamer.waveforms.ring import ChannelRing, Verdict
+
+NSLC = Nslc("XX", "A", "", "HHZ")
+RATE = Fraction(50)  # one sample is more than the tolerance of the clock: no doubt about places
+T0 = 100 * 1_000_000_000
+CAPACITY = 64
+
+# (first index, number of samples): overlapping, repeated, out of order, far apart.
+RECORDS = st.lists(
+    st.tuples(st.integers(0, 150) | st.sampled_from([0, 1, 300]), st.integers(1, 90)),
+    min_size=1,
+    max_size=12,
+)
+
+
+def record(first: int, values: np.ndarray) -> Record:
+    return Record(NSLC, sample_time_ns(T0 + first, RATE), RATE, values.astype(np.int32))
+
+
+@settings(max_examples=300, deadline=None)
+@given(records=RECORDS)
+def test_a_ring_holds_the_first_value_of_each_of_the_newest_positions(records):
+    ring, model, end = ChannelRing(RATE, CAPACITY), {}, 0
+    for number, (first, count) in enumerate(records):
+        values = 1000 * number + np.arange(count)
+        old_end, old_model = end, dict(model)
+        start = max(end - CAPACITY, 0) if end else 0
+        if not end or first + count > start:
+            end = max(end, first + count)
+        start = max(end - CAPACITY, 0)
+        for index, value in zip(range(first, first + count), values, strict=True):
+            if index >= start:
+                model.setdefault(index, value)
+        model = {index: value for index, value in model.items() if index >= start}
+
+        arrival = ring.write(record(first, values))
+        assert ring.end == T0 + end
+        read, valid = ring.read(T0 + end - CAPACITY - 20, T0 + end + 20)
+        held = {
+            end - CAPACITY - 20 + int(position): read[position]
+            for position in np.flatnonzero(valid)
+        }
+        assert held == model
+        assert arrival.missing_samples == (max(first - old_end, 0) if old_end else 0)
+        if arrival.verdict in (Verdict.DUPLICATE, Verdict.EXPIRED):
+            assert model == old_model
+        else:
+            assert model != old_model
+        assert (arrival.verdict is Verdict.GAP) == (arrival.missing_samples > 0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    cuts=st.lists(st.integers(1, 499), max_size=20),
+    seed=st.integers(0, 1000),
+    gap=st.tuples(st.integers(0, 499), st.integers(0, 80)),
+    jitter_us=st.integers(-400, 400),
+)
+def test_record_sizes_order_and_repetition_do_not_matter(cuts, seed, gap, jitter_us):
+    """Only the first record must come first: a ring does not reach back beyond its capacity."""
+    rng = np.random.default_rng(seed)
+    values = rng.integers(-(2**31), 2**31, 500)
+    borders = sorted({0, 500, *cuts, gap[0], min(sum(gap), 500)})
+    pieces = [
+        (first, stop)
+        for first, stop in itertools.pairwise(borders)
+        if not gap[0] <= first < sum(gap)
+    ]
+    order = [*rng.permutation(len(pieces)), *rng.integers(0, max(len(pieces), 1), 3)]
+    ring = ChannelRing(RATE, 1000)
+    for number in order if pieces else []:
+        first, stop = pieces[number]
+        start_ns = sample_time_ns(T0 + first, RATE) + int(rng.integers(-50, 50)) * 1000
+        piece = values[first:stop].astype(np.int32)
+        ring.write(Record(NSLC, start_ns + jitter_us * 1000, RATE, piece))
+    read, valid = ring.read(T0, T0 + 500)
+    there = np.ones(500, dtype=bool)
+    there[gap[0] : sum(gap)] = False
+    assert np.array_equal(valid, there)
+    assert np.array_equal(read, np.where(there, values, 0))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    offsets_ms=st.lists(st.integers(-4, 3), min_size=1, max_size=10),
+    seed=st.integers(0, 1000),
+)
+def test_every_sample_keeps_the_clock_offset_of_its_record(offsets_ms, seed):
+    ring = ChannelRing(RATE, 1000)
+    for number in np.random.default_rng(seed).permutation(len(offsets_ms)):
+        first = int(number) * 20
+        start_ns = sample_time_ns(T0 + first, RATE) + offsets_ms[number] * 1_000_000
+        ring.write(Record(NSLC, start_ns, RATE, np.zeros(20, dtype=np.int32)))
+    for number, offset_ms in enumerate(offsets_ms):
+        for index in (number * 20, number * 20 + 19):
+            assert ring.offset_ns(T0 + index) == offset_ms * 1_000_000

@@ -1,0 +1,227 @@
+"""From onsets to picks: identity, time, channel, quality, and what is suppressed."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from model.onsets import OnsetDetector
+from model.preprocess import BLOCK
+from streamer.picking.picker import BLIND_BLOCKS, Picker, Provenance
+from streamer.picking.track import Context, Sampling, Step, Track
+from streamer.picks import Pick
+from streamer.seedid import Nslc
+from streamer.timebase import NS_PER_S, iso, sample_time_ns
+from streamer.waveforms.records import Record
+from streamer.waveforms.stations import Station
+
+T0_S = 1_600_000_000
+NOW_NS = (T0_S + 500) * NS_PER_S
+CONTEXT = Context(history=5, network=3)
+LEAD = 1000  # samples of probability before the data
+
+
+def provenance(**changes: object) -> Provenance:
+    facts = {
+        "model": "net@1",
+        "model_sha": "0123abcd",
+        "thresholds": (0.3, 0.4),
+        "separation_samples": 50,
+        "agency": "AG",
+        "author": "me",
+    }
+    return Provenance(**facts | changes)
+
+
+class Scene:
+    """A station with 60 s of data; probabilities are drawn by the test instead of a network."""
+
+    def __init__(
+        self,
+        components: dict[str, list[tuple[float, float]]],
+        *,
+        hz: Fraction = Fraction(100),
+        sampling: Sampling = Sampling.RESAMPLE,
+        offset_ns: int = 0,
+    ) -> None:
+        self.station = Station(Nslc("XX", "A", "00", "HHZ").instrument, 300, 30)
+        self.station.declared = True
+        for component, spans in components.items():
+            for start_s, stop_s in spans:
+                first = round((T0_S + start_s) * hz)
+                samples = np.ones(round((stop_s - start_s) * hz), dtype=np.int32)
+                nslc = Nslc("XX", "A", "00", f"HH{component}")
+                start_ns = sample_time_ns(first, hz) + offset_ns
+                self.station.accept(Record(nslc, start_ns, hz, samples), NOW_NS)
+        self.picker = Picker(provenance())
+        detector = OnsetDetector((0.3, 0.4), 50)
+        self.track = Track(self.station, sampling, CONTEXT, detector)
+        self.probability = np.zeros((2, 10**5), dtype=np.float32)
+        self._origin = int(T0_S * self.track.rate) - LEAD
+
+    def bump(self, phase: int, at_s: float, height: float) -> None:
+        """A peak 10 samples wide, `at_s` after the beginning; the top is one sample."""
+        centre = LEAD + round(at_s * self.track.rate)
+        position = np.arange(centre - 10, centre + 11)
+        shape = height * (1 - np.abs(position - centre) / 11)
+        trace = self.probability[phase]
+        trace[position] = np.maximum(trace[position], shape)
+
+    def picks(self, size: int = 1) -> list[Pick]:
+        found: list[Pick] = []
+        while ready := self.track.ready_blocks(NOW_NS, patient=False):
+            found += self._pick(self.track.advance(min(size, ready)))
+        last = self.track.finish()
+        return found + (self._pick(last) if last else [])
+
+    def _pick(self, step: Step) -> list[Pick]:
+        first = step.first_block * BLOCK - self._origin
+        return self.picker.pick(step, self.probability[:, first : first + step.blocks * BLOCK])
+
+
+THREE = {"Z": [(0, 60)], "N": [(0, 60)], "E": [(0, 60)]}
+
+
+@pytest.mark.parametrize("size", [1, 7, 60])
+def test_picks_are_the_onsets_with_their_channel_and_provenance(size):
+    scene = Scene(THREE)
+    scene.bump(0, 20.0, 0.9)
+    scene.bump(1, 20.3, 0.8)
+    p, s = sorted(scene.picks(size), key=lambda pick: pick.t_ns)
+    assert (p.phase, p.nslc, iso(p.t_ns)) == ("P", "XX.A.00.HHZ", iso((T0_S + 20) * NS_PER_S))
+    assert (s.phase, s.nslc) == ("S", "XX.A.00.HHN")
+    assert s.t_ns - p.t_ns == 300_000_000
+    assert (p.prob, s.prob) == pytest.approx((0.9, 0.8))
+    facts = provenance()
+    assert p.id == f"XX.A.00.HH.P.20200913T122700.000.{facts.origin_hex6}"
+    assert s.id == f"XX.A.00.HH.S.20200913T122700.300.{facts.origin_hex6}"
+    assert (p.rev, p.status, p.final, p.n_comp, p.qual) == (0, "new", 1, 3, None)
+    assert (p.model, p.model_sha, p.cfg) == ("net@1", "0123abcd", facts.cfg)
+    assert (p.agency, p.author, p.data_ns) == ("AG", "me", NOW_NS)
+    assert scene.picker.counts == {"picks_P": 1, "picks_S": 1}
+
+
+def test_ids_tell_models_and_settings_apart_and_nothing_else():
+    same = [provenance(), provenance(agency="ZZ"), provenance(author="you")]
+    other = [
+        provenance(model_sha="11111111"),
+        provenance(thresholds=(0.3, 0.5)),
+        provenance(separation_samples=60),
+    ]
+    assert len({facts.origin_hex6 for facts in same}) == 1
+    assert len({facts.origin_hex6 for facts in [*same, *other]}) == 4
+    assert {facts.cfg for facts in other[:1]} == {same[0].cfg}
+    assert len({facts.cfg for facts in [same[0], *other[1:]]}) == 3
+
+
+@pytest.mark.parametrize(
+    ("components", "p_channel", "s_channel"),
+    [
+        ("ZNE", "HHZ", "HHN"),
+        ("Z12", "HHZ", "HH1"),
+        ("Z", "HHZ", "HHZ"),
+        ("ZE", "HHZ", "HHE"),
+        ("NE", "HHN", "HHN"),
+    ],
+)
+def test_p_is_reported_on_the_vertical_and_s_on_a_horizontal(components, p_channel, s_channel):
+    scene = Scene({component: [(0, 60)] for component in components})
+    scene.bump(0, 20, 0.9)
+    scene.bump(1, 25, 0.9)
+    p, s = scene.picks()
+    assert (p.cha, s.cha) == (p_channel, s_channel)
+    assert p.n_comp == s.n_comp == len(components)
+
+
+def test_a_pick_is_reported_on_a_channel_that_recorded_it():
+    scene = Scene({"Z": [(0, 18), (40, 60)], "N": [(0, 60)]})
+    scene.bump(0, 25, 0.9)
+    assert [(pick.cha, pick.n_comp) for pick in scene.picks()] == [("HHN", 1)]
+
+
+def test_an_onset_where_data_begin_is_suppressed_and_counted():
+    """Nothing is before it that it could stand out from; afterwards it is a pick."""
+    for begin_s in (0, 30):
+        scene = Scene({"Z": [(0, 20), (30, 60)]} if begin_s else {"Z": [(0, 60)]})
+        for block in range(BLIND_BLOCKS + 1):
+            scene.bump(0, begin_s + block + 0.5, 0.9)
+        picks = scene.picks()
+        assert [pick.t_ns / NS_PER_S - T0_S for pick in picks] == [begin_s + BLIND_BLOCKS + 0.5]
+        assert scene.picker.counts["suppressed_data_start"] == BLIND_BLOCKS
+
+
+def test_an_onset_where_only_a_component_begins_is_a_pick_with_a_flag():
+    scene = Scene({"Z": [(0, 60)], "N": [(30, 60)]})
+    scene.bump(0, 30.5, 0.9)
+    assert [pick.qual for pick in scene.picks()] == ["gap"]
+
+
+@pytest.mark.parametrize(
+    ("at_s", "qual"),
+    [
+        (20.5, None),
+        (30.5 - CONTEXT.network, "gap"),
+        (29.5 - CONTEXT.network, None),
+        (30.5 + CONTEXT.network, "gap"),
+        (31.5 + CONTEXT.network, None),
+    ],
+)
+def test_a_pause_of_a_component_within_reach_of_the_network_is_flagged(at_s, qual):
+    scene = Scene({"Z": [(0, 60)], "N": [(0, 30.2), (30.3, 60)]})
+    scene.bump(0, at_s, 0.9)
+    assert [pick.qual for pick in scene.picks()] == [qual]
+
+
+def test_an_onset_at_the_end_of_the_data_is_picked_with_a_flag():
+    scene = Scene(THREE)
+    scene.bump(0, 59.2, 0.9)
+    assert [pick.qual for pick in scene.picks()] == ["gap"]
+
+
+@pytest.mark.parametrize(
+    ("hz", "offset_ms"),
+    [(100, -5), (100, 0), (100, 4), (50, -10), (50, 8), (200, -2), (200, 2)],
+)
+def test_the_clock_of_the_instrument_counts_to_the_millisecond(offset_ms, hz):
+    """The grid is 10 ms wide, samples lie between its points, picks are where the samples are."""
+    scene = Scene(THREE, hz=Fraction(hz), offset_ns=offset_ms * 1_000_000)
+    scene.bump(0, 20, 0.9)
+    expected_ns = T0_S * NS_PER_S + (20_000 + offset_ms) * 1_000_000
+    assert [pick.t_ns for pick in scene.picks()] == [expected_ns]
+
+
+def test_the_time_is_finer_than_a_sample():
+    scene = Scene(THREE)
+    scene.probability[0, LEAD + 2000 : LEAD + 2002] = 0.9
+    assert [pick.t_ns for pick in scene.picks()] == [T0_S * NS_PER_S + 20_005_000_000]
+
+
+def test_native_sampling_scales_the_time():
+    scene = Scene({"Z": [(0, 20)]}, hz=Fraction(500), sampling=Sampling.NATIVE)
+    scene.bump(0, 10.25, 0.9)
+    scene.bump(1, 10.31, 0.9)
+    picks = scene.picks(30)
+    assert [pick.t_ns for pick in picks] == [
+        T0_S * NS_PER_S + 10_250_000_000,
+        T0_S * NS_PER_S + 10_310_000_000,
+    ]
+
+
+@pytest.mark.parametrize("cut_s", [19.5, 19.99, 20.0, 20.03, 20.2, 21.0])
+def test_a_station_that_falls_silent_and_goes_on_repeats_no_pick(cut_s):
+    """Around the onset, the probabilities before the silence lacked what came after it."""
+    whole = Scene(THREE)
+    whole.bump(0, 20, 0.9)
+    expected = whole.picks()
+    scene = Scene({component: [(0, cut_s)] for component in "ZNE"})
+    scene.bump(0, 20, 0.9)
+    found = scene.picks()
+    for component in "ZNE":
+        first = round((T0_S + cut_s) * 100)
+        samples = np.ones((T0_S + 60) * 100 - first, dtype=np.int32)
+        nslc = Nslc("XX", "A", "00", f"HH{component}")
+        record = Record(nslc, sample_time_ns(first, Fraction(100)), Fraction(100), samples)
+        scene.station.accept(record, NOW_NS)
+    found += scene.picks()
+    assert len(found) == len(expected) == 1
+    assert abs(found[0].t_ns - expected[0].t_ns) < 60_000_000

@@ -1,0 +1,248 @@
+"""The ring of a channel: what each record is to it, and that no sample changes place or value."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from streamer.seedid import Nslc
+from streamer.timebase import NS_PER_S, sample_time_ns
+from streamer.waveforms.records import Record
+from streamer.waveforms.ring import ChannelRing, Verdict
+
+NSLC = Nslc("XX", "A", "", "HHZ")
+HZ_100 = Fraction(100)
+T0 = 100 * 1_000_000_000  # index of the first sample in most tests, at 100 Hz
+
+
+def record(first: int, samples, *, rate: Fraction = HZ_100, offset_ns: int = 0) -> Record:
+    values = np.arange(first, first + samples) if isinstance(samples, int) else np.array(samples)
+    if values.dtype == np.int64:
+        values = values.astype(np.int32)
+    return Record(NSLC, sample_time_ns(first, rate) + offset_ns, rate, values)
+
+
+def ring(capacity: int = 1000, rate: Fraction = HZ_100) -> ChannelRing:
+    return ChannelRing(rate, capacity)
+
+
+def content(a_ring: ChannelRing, first: int, stop: int) -> list[float | None]:
+    samples, valid = a_ring.read(first, stop)
+    assert not samples[~valid].any()
+    return [float(x) if ok else None for x, ok in zip(samples, valid, strict=True)]
+
+
+def test_the_first_record_and_what_continues_it_are_accepted():
+    a_ring = ring()
+    assert a_ring.end == 0
+    assert a_ring.write(record(T0, [1, 2, 3])).verdict is Verdict.ACCEPTED
+    assert a_ring.write(record(T0 + 3, [4])).verdict is Verdict.ACCEPTED
+    assert content(a_ring, T0 - 1, T0 + 5) == [None, 1, 2, 3, 4, None]
+    assert a_ring.end == T0 + 4
+
+
+def test_missing_samples_are_a_gap_with_their_count():
+    a_ring = ring()
+    a_ring.write(record(T0, [1, 2, 3]))
+    arrival = a_ring.write(record(T0 + 5, [6, 7]))
+    assert (arrival.verdict, arrival.missing_samples) == (Verdict.GAP, 2)
+    assert content(a_ring, T0, T0 + 7) == [1, 2, 3, None, None, 6, 7]
+
+
+def test_a_record_that_fills_a_gap_is_late():
+    a_ring = ring()
+    a_ring.write(record(T0, [1, 2]))
+    a_ring.write(record(T0 + 5, [6]))
+    assert a_ring.write(record(T0 + 3, [4])).verdict is Verdict.LATE
+    assert content(a_ring, T0, T0 + 6) == [1, 2, None, 4, None, 6]
+
+
+def test_the_first_values_stay_where_records_overlap():
+    a_ring = ring()
+    a_ring.write(record(T0, [1, 2, 3]))
+    assert a_ring.write(record(T0 + 1, [20, 30, 40])).verdict is Verdict.OVERLAP
+    assert content(a_ring, T0, T0 + 4) == [1, 2, 3, 40]
+
+
+def test_a_record_that_spans_a_gap_fills_only_the_gap():
+    a_ring = ring()
+    a_ring.write(record(T0, [1, 2]))
+    a_ring.write(record(T0 + 4, [5]))
+    assert a_ring.write(record(T0, [10, 20, 30, 40, 50, 60])).verdict is Verdict.LATE
+    assert content(a_ring, T0, T0 + 6) == [1, 2, 30, 40, 5, 60]
+
+
+@pytest.mark.parametrize(("first", "count"), [(0, 5), (1, 3), (0, 1), (4, 1)])
+def test_what_is_there_already_is_a_duplicate(first, count):
+    a_ring = ring()
+    a_ring.write(record(T0, [1, 2, 3, 4, 5]))
+    repeated = record(T0 + first, [1, 2, 3, 4, 5][first : first + count])
+    assert a_ring.write(repeated).verdict is Verdict.DUPLICATE
+    assert content(a_ring, T0, T0 + 5) == [1, 2, 3, 4, 5]
+
+
+def test_an_overlap_of_one_sample_is_told_from_a_clock_that_is_early():
+    """At 100 Hz one sample is within the tolerance of the clock: the repeated value decides."""
+    overlap, early = ring(), ring()
+    for a_ring in (overlap, early):
+        a_ring.write(record(T0, [1, 2, 3]))
+    assert overlap.write(record(T0 + 2, [3, 4])).verdict is Verdict.OVERLAP
+    assert early.write(record(T0 + 2, [4, 5])).verdict is Verdict.ACCEPTED
+    assert content(overlap, T0, T0 + 5) == [1, 2, 3, 4, None]
+    assert content(early, T0, T0 + 5) == [1, 2, 3, 4, 5]
+
+
+def test_what_is_older_than_the_ring_reaches_is_expired():
+    a_ring = ring(capacity=10)
+    a_ring.write(record(T0, 10))
+    assert a_ring.write(record(T0 - 5, [1, 2, 3, 4, 5])).verdict is Verdict.EXPIRED
+    assert a_ring.start == T0
+
+
+def test_the_part_within_reach_of_an_old_record_is_taken():
+    a_ring = ring(capacity=10)
+    a_ring.write(record(T0, [0]))
+    a_ring.write(record(T0 + 8, [8, 9]))
+    assert a_ring.write(record(T0 - 3, [-3, -2, -1, 0, 1, 2])).verdict is Verdict.LATE
+    assert content(a_ring, T0 - 3, T0 + 4) == [None, None, None, 0, 1, 2, None]
+
+
+def test_the_newest_samples_displace_the_oldest():
+    a_ring = ring(capacity=10)
+    for first in range(0, 40, 4):
+        a_ring.write(record(T0 + first, 4))
+    assert a_ring.start == T0 + 30
+    samples, valid = a_ring.read(T0 + 29, T0 + 40)
+    assert valid.tolist() == [False] + [True] * 10
+    expected = np.arange(T0 + 30, T0 + 40).astype(np.int32)
+    assert np.array_equal(samples[1:], expected)
+
+
+def test_a_record_longer_than_the_ring_leaves_its_end():
+    a_ring = ring(capacity=10)
+    a_ring.write(record(T0, [1, 2, 3]))
+    assert a_ring.write(record(T0 + 3, list(range(100)))).verdict is Verdict.ACCEPTED
+    assert content(a_ring, T0 + 93, T0 + 103) == list(range(90, 100))
+
+
+def test_a_jump_longer_than_the_ring_leaves_nothing_of_before():
+    a_ring = ring(capacity=10)
+    a_ring.write(record(T0, list(range(10))))
+    arrival = a_ring.write(record(T0 + 1_000_003, [1, 2]))
+    assert (arrival.verdict, arrival.missing_samples) == (Verdict.GAP, 999_993)
+    assert content(a_ring, T0 + 999_995, T0 + 1_000_005) == [None] * 8 + [1, 2]
+
+
+def test_next_valid_skips_gaps():
+    a_ring = ring(capacity=100)
+    assert a_ring.next_valid(0) is None
+    a_ring.write(record(T0, 3))
+    a_ring.write(record(T0 + 50, 3))
+    assert a_ring.next_valid(0) == T0
+    assert a_ring.next_valid(T0 + 2) == T0 + 2
+    assert a_ring.next_valid(T0 + 3) == T0 + 50
+    assert a_ring.next_valid(T0 + 53) is None
+
+
+def test_a_record_of_another_rate_is_an_error():
+    with pytest.raises(ValueError, match="50 Hz"):
+        ring().write(record(T0, 3, rate=Fraction(50)))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_is_not_valid(bad):
+    """One NaN would silence the noise level of a component for half a minute."""
+    a_ring = ring()
+    a_ring.write(record(T0, np.array([1, bad, 3], dtype=np.float32)))
+    assert content(a_ring, T0, T0 + 3) == [1, None, 3]
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "values"),
+    [
+        (["int32", "float32"], [2**31 - 1, 0.1]),
+        (["float32", "int32"], [0.1, 2**31 - 1]),
+        (["float64", "int32", "float32"], [1 / 3, 2**31 - 1, 0.1]),
+    ],
+)
+def test_samples_of_mixed_types_are_not_rounded(dtypes, values):
+    a_ring = ring()
+    sent = [np.array([value], dtype=dtype) for value, dtype in zip(values, dtypes, strict=True)]
+    for position, samples in enumerate(sent):
+        a_ring.write(record(T0 + position, samples))
+    assert content(a_ring, T0, T0 + len(sent)) == [float(samples[0]) for samples in sent]
+
+
+@pytest.mark.parametrize("rate", [Fraction(100), Fraction(200), Fraction(125, 2), Fraction(50)])
+def test_components_stamped_between_two_samples_stay_aligned(rate):
+    """Half a sample, and headers rounded to 100 us on either side of it: one index."""
+    half_ns = NS_PER_S * rate.denominator // (2 * rate.numerator)
+    for jitter_ns in (-50_000, 0, 50_000):
+        a_ring = ring(rate=rate)
+        start_ns = sample_time_ns(1_000_000, rate) + half_ns + jitter_ns
+        a_ring.write(Record(NSLC, start_ns, rate, np.ones(5, dtype=np.int32)))
+        assert a_ring.next_valid(0) == 1_000_001
+        assert a_ring.offset_ns(1_000_003) == pytest.approx(-half_ns, abs=600_000)
+
+
+@pytest.mark.parametrize("offset_ms", [-5, -4, 0, 3, 4])
+def test_the_offset_gives_the_true_time_back(offset_ms):
+    a_ring = ring()
+    a_ring.write(record(T0, 100, offset_ns=offset_ms * 1_000_000))
+    assert a_ring.next_valid(0) == T0
+    assert a_ring.offset_ns(T0 + 50) == offset_ms * 1_000_000
+
+
+@pytest.mark.parametrize("mark_ns", range(-900_000, 1_000_000, 100_000))
+def test_headers_rounded_to_100_us_give_one_offset(mark_ns):
+    """The border between two milliseconds lies on no mark of 100 us."""
+    offsets = set()
+    for jitter_ns in (-20_000, -1, 0, 1, 20_000):
+        a_ring = ring()
+        a_ring.write(record(T0, 10, offset_ns=mark_ns + jitter_ns))
+        offsets.add(a_ring.offset_ns(T0))
+    assert len(offsets) == 1
+    assert abs(offsets.pop() - mark_ns) <= 530_000
+
+
+def test_jitter_within_the_tolerance_continues_the_data_and_is_remembered():
+    a_ring = ring()
+    a_ring.write(record(T0, 100))
+    a_ring.write(record(T0 + 100, 100, offset_ns=12_000_000))
+    a_ring.write(record(T0 + 200, 100, offset_ns=-3_000_000))
+    assert a_ring.read(T0, T0 + 300)[1].all()
+    offsets = [a_ring.offset_ns(T0 + index) for index in (0, 99, 100, 199, 200, 299)]
+    assert offsets == [0, 0, 12_000_000, 12_000_000, -3_000_000, -3_000_000]
+
+
+def test_a_slip_beyond_the_tolerance_is_a_gap():
+    a_ring = ring()
+    a_ring.write(record(T0, 100))
+    arrival = a_ring.write(record(T0 + 100, 100, offset_ns=16_000_000))
+    assert (arrival.verdict, arrival.missing_samples) == (Verdict.GAP, 2)
+    assert a_ring.offset_ns(T0 + 102) == -4_000_000
+
+
+def test_offsets_do_not_depend_on_the_order_of_records():
+    pieces = [
+        record(T0, 100),
+        record(T0 + 100, 100, offset_ns=3_000_000),
+        record(T0 + 200, 100),
+        record(T0 + 300, 100, offset_ns=-4_000_000),
+    ]
+    expected = [0, 3_000_000, 0, -4_000_000]
+    for order in ([0, 1, 2, 3], [0, 2, 1, 3], [0, 3, 2, 1], [0, 3, 1, 2]):
+        a_ring = ring()
+        for number in order:
+            a_ring.write(pieces[number])
+        assert [a_ring.offset_ns(T0 + index) for index in (50, 150, 250, 350)] == expected
+
+
+def test_remembered_offsets_are_bounded():
+    """A clock that jitters for ever must not fill the memory."""
+    a_ring = ring(capacity=1000)
+    for number in range(1000):
+        a_ring.write(record(T0 + 10 * number, 10, offset_ns=(number % 5) * 1_000_000))
+    assert len(a_ring._offset_from) == len(a_ring._offsets_ms) <= ChannelRing._MAX_OFFSETS
+    assert a_ring.offset_ns(T0 + 9995) == 999 % 5 * 1_000_000
+    assert a_ring.offset_ns(T0 + 9985) == 998 % 5 * 1_000_000
