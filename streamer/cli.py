@@ -140,7 +140,7 @@ def pick(
 @click.option("--from-start", "mode", flag_value="from-start", default="from-start",
               help="Begin with the first client, record times as they are (default).")  # fmt: skip
 @click.option("--shift-to-now", "mode", flag_value="shift-to-now",
-              help="Begin at once, record times shifted: the archive starts now.")  # fmt: skip
+              help="Begin at once, record times shifted towards now, never beyond.")  # fmt: skip
 @click.option("--record-seconds", type=click.FloatRange(min=0, min_open=True),
               help="Re-pack to records of this length.")  # fmt: skip
 def replay(

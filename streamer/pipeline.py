@@ -29,6 +29,7 @@ from streamer.waveforms.records import PIECE_S, Record, decode
 log = structlog.get_logger()
 
 DRAIN_S = 10.0  # for the picks that wait at shutdown; systemd gives 30 s for everything
+CANCEL_AGAIN_S = 0.5
 STATUS_LOG_S = 60.0
 BURST_PACKETS = 100  # taken in before others get a turn
 
@@ -58,7 +59,7 @@ async def run(
             reporting = tasks.create_task(line.report())
             await stop.wait()
             log.info("stopping")
-            receiving.cancel()
+            await _end(receiving)
             reporting.cancel()
             await line.drain(DRAIN_S)
             ingesting.cancel()
@@ -68,6 +69,17 @@ async def run(
     except* MsnetError as failures:
         raise failures.exceptions[0] from None
     log.info("stopped", **line.totals())
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    """Cancel until it has ended.
+
+    Up to Python 3.11 `asyncio.wait_for`, which the SeedLink library reads with, loses a cancellation
+    that meets its time-out.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)
 
 
 class Line:
@@ -87,6 +99,8 @@ class Line:
         self._counts: Counter[str] = Counter()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
         self._round_done = asyncio.Event()  # set and cleared after each look at the stations
+        self._finishing = False
+        self._finished = asyncio.Event()
 
     def announce(self, channels: list[Nslc]) -> None:
         """Make a station wait for the channels that were asked for."""
@@ -121,18 +135,21 @@ class Line:
 
     async def step(self) -> None:
         """Every tick: collect the steps that are due, infer in the thread, pick, hand over."""
-        while True:
+        while not self._finished.is_set():
             began = time.monotonic()
-            busy = await self.step_once()
+            finishing = self._finishing
+            busy = await self._round(least_blocks=1 if finishing else None)
             self._round_done.set()
             self._round_done.clear()
-            if not busy:
+            if finishing and not busy:
+                self._finished.set()
+            elif not busy:
                 await asyncio.sleep(max(self._tick_s - (time.monotonic() - began), 0))
 
-    async def step_once(self) -> bool:
+    async def _round(self, least_blocks: int | None) -> bool:
         """One look at all stations; whether any was due."""
         loop = asyncio.get_running_loop()
-        batches = self._engine.scheduler.collect()
+        batches = self._engine.scheduler.collect(least_blocks)
         for batch in batches:
             probabilities = await loop.run_in_executor(
                 self._thread, self._engine.inference.probabilities, batch
@@ -148,8 +165,8 @@ class Line:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._packets.join()
-                await self._round_done.wait()  # ends the round that may have begun before
-                await self._round_done.wait()
+                self._finishing = True
+                await self._finished.wait()
         except TimeoutError:
             log.warning("drain_incomplete", packets=self._packets.qsize(), timeout_s=timeout_s)
 

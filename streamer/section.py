@@ -44,7 +44,7 @@ def save_section(section: RecordSection, path: Path) -> None:
     for column, window in enumerate(windows):
         _draw(figure.add_subplot(grid[1, column]), section, channels, origin_ns, window)
     try:
-        figure.savefig(path, dpi=120)
+        figure.savefig(path, dpi=120, format="png")
     except OSError as error:
         raise CannotCreateError(f"cannot write {path}: {error.strerror}") from error
 

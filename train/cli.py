@@ -30,6 +30,7 @@ _cache = click.option(
     default=None,
     help="Where the recordings at 100 Hz are kept.  [default: OUT/cache]",
 )
+_file = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 class _Group(click.Group):
@@ -97,17 +98,24 @@ def fit(out: Path, data: Path, cache: Path | None, **options: Any) -> None:
 @click.argument("artifact", type=click.Path(path_type=Path))
 @_data
 @_cache
-def export(run_folder: Path, artifact: Path, data: Path, cache: Path | None) -> None:
+@click.option(
+    "--false-per-hour",
+    type=click.FloatRange(min=0),
+    help="Of each phase on the threshold data.  [default: the run's]",
+)
+@click.option("--note", default="", help="What readers of the card should know.")
+def export(run_folder: Path, artifact: Path, data: Path, **options: Any) -> None:
     """Write the best weights so far of RUN_FOLDER as ARTIFACT.safetensors and ARTIFACT.json."""
     from train.config import Paths
 
-    _export(run_folder, Paths(data=data, cache=cache or run_folder / "cache", out=artifact))
+    paths = Paths(data=data, cache=options["cache"] or run_folder / "cache", out=artifact)
+    _export(run_folder, paths, false_per_hour=options["false_per_hour"], note=options["note"])
 
 
-def _export(run_folder: Path, paths: "Paths") -> None:
+def _export(run_folder: Path, paths: "Paths", **options: Any) -> None:
     from train import fit as run
 
-    exported = run.export(run_folder, paths, _machine())
+    exported = run.export(run_folder, paths, _machine(), **options)
     click.echo(f"{paths.out}.safetensors  thresholds P, S: {exported.card.thresholds}")
 
 
@@ -126,6 +134,58 @@ def evaluate(artifact: Path | None, out: Path, data: Path, **options: Any) -> No
     paths = Paths(data=data, cache=options["cache"] or out / "cache", out=out)
     scores = report.write(artifact, options["peer"], paths, in_card=options["card"])
     click.echo(report.markdown(scores))
+
+
+@main.command("data")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
+@click.option(
+    "--kind",
+    type=click.Choice(["seisbench", "stead", "catalogue", "tables"]),
+    help="What the sources are.  [default: told by their content]",
+)
+@click.option("--name", multiple=True, help="Of each data set.  [default: the folder's or file's]")
+@click.option("--catalog", type=_file, multiple=True, help="QuakeML with picks of the waveforms.")
+@click.option("--inventory", type=_file, multiple=True, help="StationXML, for distances.")
+@click.option("--magnitude", type=float, nargs=2, help="Lowest and highest.")
+@click.option("--s-minus-p", "s_minus_p_s", type=float, nargs=2, help="Shortest and longest, s.")
+@click.option("--depth-ratio", "depth_to_distance", type=float, nargs=2, help="Depth / distance.")
+@click.option("--both-phases/--one-phase", default=None, help="Manual P and S, or one will do.")
+@click.option("--unknown-passes/--known-only", default=None, help="If a fact is not told.")
+@click.option("--assume-manual", is_flag=True, default=None, help="Picks without a status are.")
+@click.option(
+    "--noise", "no_pick_is_noise", is_flag=True, default=None, help="No pick means no earthquake."
+)
+def select_data(sources: tuple[str, ...], out: Path, kind: str | None, **options: Any) -> None:
+    """Select recordings from any SOURCE and write them as a folder for `fit --data`.
+
+    A SOURCE is a data set in SeisBench's format (or seisbench:NAME from its cache), STEAD's CSV
+    and HDF5, waveforms or an SDS archive with a QuakeML catalogue, or a folder of tables. Limits
+    and what they rejected stand in OUT/selection.md; OUT/fit.json is a configuration for `fit`.
+    """
+    from train import data
+    from train.selection import Selection
+    from train.sources.detect import open_source
+
+    names = options.pop("name") or (None,) * len(sources)
+    if len(names) != len(sources):
+        raise click.UsageError("give --name once for each SOURCE")
+    beside = {"catalogues": options.pop("catalog"), "inventories": options.pop("inventory")}
+    rules = Selection(**{key: value for key, value in options.items() if value is not None})
+    opened = [
+        open_source(source, kind=kind, name=name, **beside)
+        for source, name in zip(sources, names, strict=True)
+    ]
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=_console, disable=not _console.is_terminal) as bar:
+        tasks = {source.name: bar.add_task(source.name, total=None) for source in opened}
+        selector = data.build(
+            opened,
+            out,
+            rules,
+            lambda name, n, all_: bar.update(tasks[name], completed=n, total=all_),
+        )
+    click.echo(data.markdown(selector))
 
 
 def _machine() -> str:

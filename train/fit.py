@@ -150,9 +150,16 @@ def thresholds(model: MSNet, config: TrainConfig, data: Data) -> tuple[float, fl
     return choose_thresholds(false, d.false_per_hour, lowest, highest)
 
 
-def export(run: Path, paths: Paths, machine: str) -> artifact.Artifact:
-    """Weights and card of a run as `paths.out`.safetensors and .json, without test scores yet."""
+def export(
+    run: Path, paths: Paths, machine: str, false_per_hour: float | None = None, note: str = ""
+) -> artifact.Artifact:
+    """Weights and card of a run as `paths.out`.safetensors and .json, without test scores yet.
+
+    `false_per_hour` replaces the run's own aim for the thresholds; `note` is for the card.
+    """
     config = read_config(run / CONFIG)
+    if false_per_hour is not None:
+        config = replace(config, data=replace(config.data, false_per_hour=false_per_hour))
     model, progress = read_best(run, config)
     data = prepare(config, paths)
     card = artifact.Card(
@@ -161,7 +168,7 @@ def export(run: Path, paths: Paths, machine: str) -> artifact.Artifact:
         network=config.network,
         preprocess=config.preprocess,
         thresholds=thresholds(model, config, data),
-        training=_facts(config, progress, data, machine),
+        training=_facts(config, progress, data, machine) | {"note": note},
     )
     artifact.save(paths.out, model, card)
     return artifact.load(paths.out)
@@ -194,7 +201,7 @@ def revision() -> str:
     """Git revision of the source tree, or "unversioned"."""
     try:
         done = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],
+            ["git", "describe", "--always", "--dirty"],
             cwd=Path(__file__).parent,
             capture_output=True,
             text=True,

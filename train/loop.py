@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 import torch
 from torch import Tensor, nn
 
 from model.msnet import MSNet
 from train.config import TrainConfig
+from train.evaluate import msnet_picker
 from train.labels import Targets, Trace
 from train.sampler import Batch, Sampler
 
@@ -25,6 +27,8 @@ CHECKPOINT = "checkpoint.pt"
 _RARE = -4.0  # initial head bias: arrivals fill about 2 % of the samples (probability 0.018)
 _LOG_EVERY = 50
 _VALIDATION_STEP = 2**31  # batches for validation are seeded far from those of training
+
+log = structlog.get_logger()
 
 
 @dataclass
@@ -93,7 +97,6 @@ class Trainer:
 
     def step(self) -> float:
         """One step; returns its loss."""
-        began = time.monotonic()
         self.model.train()
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate()
@@ -106,7 +109,6 @@ class Trainer:
         self.optimiser.step()
         self._update_average()
         self.progress.step += 1
-        self.progress.elapsed_s += time.monotonic() - began
         return float(loss.detach())
 
     @torch.no_grad()
@@ -127,6 +129,13 @@ class Trainer:
         values = [float(losses(self.average, batch, self.config)[0]) for batch in self.validation]
         return float(np.mean(values))
 
+    def mine(self) -> None:
+        """Find hard negatives with the averaged weights."""
+        config = self.config
+        pick = msnet_picker(self.average, config.preprocess, (config.mine_probability,) * 2)
+        self.sampler.mine(lambda record: [index for _, index, _ in pick(record)])
+        log.info("hard_negatives_mined", step=self.progress.step, count=len(self.sampler.hard))
+
     def run(
         self,
         out: Path | None = None,
@@ -135,14 +144,18 @@ class Trainer:
     ) -> Progress:
         """Train to the end (or to step `stop_at`), keeping a checkpoint in `out`."""
         recent: list[float] = []
+        began = time.monotonic() - self.progress.elapsed_s
         while self.share_done() < 1 and self.progress.step != stop_at:
             recent.append(self.step())
             p = self.progress
+            p.elapsed_s = time.monotonic() - began
             if p.step % _LOG_EVERY == 0:
                 p.train.append((p.step, float(np.mean(recent))))
                 recent.clear()
                 if report:
                     report(p, self.share_done())
+            if p.step % self.config.mine_every == 0:
+                self.mine()
             if p.step % self.config.validate_every == 0:
                 self._keep_best()
                 if out:
@@ -178,6 +191,7 @@ class Trainer:
             "best": self.best,
             "optimiser": self.optimiser.state_dict(),
             "progress": asdict(self.progress),
+            "hard": self.sampler.hard,
         }
         temporary = path.with_suffix(".part")
         torch.save(state, temporary)
@@ -191,6 +205,7 @@ class Trainer:
         self.best = state["best"]
         self.optimiser.load_state_dict(state["optimiser"])
         self.progress = Progress(**state["progress"])
+        self.sampler.hard = state["hard"]
 
 
 def _validation_batches(validation: Sampler | None, config: TrainConfig) -> Sequence[Batch]:

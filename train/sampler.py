@@ -4,7 +4,7 @@ Batch k of seed s comes from a generator seeded with (s, k) alone: a resumed run
 windows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -22,7 +22,7 @@ from train.labels import Targets, targets
 
 # A record at 100 Hz taken as if at this rate: the earthquake plays faster (above 100) or slower. So
 # the network meets S-P times from a tenth of a second on, and high-rate data fed sample for sample.
-_PRETENDED_RATES = tuple(Fraction(r) for r in (50, 64, 80, 125, 160, 200, 250, 400))
+_PRETENDED_RATES = tuple(Fraction(r) for r in (50, 64, 80, 125, 160, 200, 250))
 _MIN_QUIET_BEFORE = 1 * BLOCK  # the mirror image must not hold the start of the arrival
 
 _NEARBY = 60 * BLOCK  # arrivals farther outside a window than the longest S-P do not matter to it
@@ -51,6 +51,7 @@ class Sampler:
         self.teacher = [r for r in records if any(a.sure for a in r.pseudo)]
         self._teacher_share = _shares([sum(a.sure for a in r.pseudo) for r in self.teacher])
         self.quiet = self._quiet(records, noise)
+        self.hard: list[tuple[int, int]] = []  # (number of the stretch, sample)
         self._quiet_share = _shares([last - first for _, first, last in self.quiet])
         if not (self.manual or self.quiet):
             raise DataError("nothing to draw windows from: no manual picks and no quiet stretches")
@@ -115,11 +116,28 @@ class Sampler:
 
     def quiet_window(self, rng: Generator) -> Window:
         """A window in which nobody picked anything; its history may hold an earthquake's coda."""
-        record, first, last = self.quiet[rng.choice(len(self.quiet), p=self._quiet_share)]
-        start = int(rng.integers(first, last - self.config.window_blocks * BLOCK + 1))
+        width = self.config.window_blocks * BLOCK
+        if self.hard and rng.random() < self.config.augment.hard_share:
+            number, sample = self.hard[rng.integers(len(self.hard))]
+            record, first, last = self.quiet[number]
+            start = int(np.clip(sample - rng.integers(width), first, last - width))
+        else:
+            record, first, last = self.quiet[rng.choice(len(self.quiet), p=self._quiet_share)]
+            start = int(rng.integers(first, last - width + 1))
         return Window(
             take(record.samples, start - self.history, start - self.history + self.length)
         )
+
+    def mine(self, pick: Callable[[Record], Sequence[float]]) -> None:
+        """Remember where `pick` (record -> sample indices) errs in the quiet stretches."""
+        self.hard = []
+        found: tuple[str, Sequence[float]] = ("", ())
+        for number, (record, first, last) in enumerate(self.quiet):
+            if record.dataset not in self.config.data.hard:
+                continue
+            if found[0] != record.record_id:  # the stretches of a record follow each other
+                found = (record.record_id, pick(record))
+            self.hard += [(number, int(i)) for i in found[1] if first <= i < last]
 
     def cut(self, rng: Generator, record: Record, anchor: float, *, manual: bool) -> Window:
         """The window in which the sample `anchor` falls at a random place after the history."""

@@ -84,6 +84,7 @@ def _provenance(config: Config, artifact: Artifact) -> Provenance:
             config.picking.threshold_s or threshold_s,
         ),
         separation_samples=artifact.card.separation_samples,
+        sampling=tuple((rule.pattern, rule.mode) for rule in config.waveforms.sampling),
         agency=config.agency,
         author=config.author or f"msnet-stream/{__version__}@{socket.gethostname()}",
     )

@@ -8,15 +8,14 @@ from model.artifact import Artifact
 from model.preprocess import BLOCK, normalise
 from streamer.picking.track import Context, Step
 
-# More threads per forward gain nothing on these small convolutions and fight with the other
-# processes of an acquisition server; a host is filled by more processes.
-torch.set_num_threads(1)
-
 
 class Inference:
     """Preprocessing and forward pass of one artifact. Holds no state of stations."""
 
     def __init__(self, artifact: Artifact) -> None:
+        # More threads per forward gain nothing on these small convolutions and fight with the other
+        # processes of an acquisition server; a host is filled by more processes.
+        torch.set_num_threads(1)
         self.artifact = artifact
         self.context = Context(
             history=artifact.card.preprocess.history_blocks,

@@ -30,13 +30,16 @@ class Provenance:
     model_sha: str
     thresholds: tuple[float, float]
     separation_samples: int
+    sampling: tuple[tuple[str, str], ...]
     agency: str
     author: str
 
     @property
     def cfg(self) -> str:
         """8 hex digits of the settings that decide about picks."""
-        settings = json.dumps([self.thresholds, self.separation_samples, BLIND_BLOCKS])
+        settings = json.dumps(
+            [self.thresholds, self.separation_samples, BLIND_BLOCKS, self.sampling]
+        )
         return hashlib.sha256(settings.encode()).hexdigest()[:8]
 
     @property

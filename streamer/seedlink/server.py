@@ -56,9 +56,10 @@ class ReplayServer:
 
     `mode` "from-start": the replay begins when the first client asks for data, and DATA without a
     number means the earliest record. "shift-to-now": it begins with the server, record times are
-    shifted by whole seconds so that the archive starts now, and DATA without a number means the
-    next record. `speed` `math.inf` releases everything at once. When all is released (`exhausted`)
-    connections stay open and idle, as with a live server.
+    shifted by whole seconds so that nothing is ever stamped in the future (at speed 1 the archive
+    starts now, at `math.inf` it ends now), and DATA without a number means the next record.
+    `speed` `math.inf` releases everything at once. When all is released (`exhausted`) connections
+    stay open and idle, as with a live server.
 
     `progress(released, total, clients)` is called after each change. `clock` gives the UTC ns to
     shift to. The constructor does no I/O; raises ValueError for no records, a record that has not
@@ -110,8 +111,13 @@ class ReplayServer:
         self.port = self._server.sockets[0].getsockname()[1]
         self._started_ns = self.clock()
         if self.mode == "shift-to-now":
-            self.catalogue.shift_to(self._started_ns)
+            self.catalogue.shift_to(self._started_ns - self._lead_ns())
             self.begin()
+
+    def _lead_ns(self) -> int:
+        """How far the time of the archive runs ahead of ours until all is released."""
+        span_ns = self.catalogue.end_ns - self.catalogue.start_ns
+        return round(span_ns * max(1 - 1 / self._speed, 0))
 
     async def serve_forever(self) -> None:
         """Return after `close`; cancelled, close."""

@@ -119,15 +119,27 @@ def picks_of(engine: Engine, clock: DataClock, records: list[Record], every: int
     return sorted(found, key=lambda pick: (pick.t_ns, pick.id))
 
 
+class Reference:
+    """Weights, and the picks they give of the archive in one go."""
+
+    def __init__(self, weights: Path, picks: list[Pick]) -> None:
+        self.weights = weights
+        self.picks = picks
+
+    def __repr__(self) -> str:
+        """Short: hypothesis prints it with each failing example."""
+        return f"<{len(self.picks)} picks>"
+
+
 @pytest.fixture(scope="module")
-def expected(weights: Path) -> list[Pick]:
-    """Of the archive in one go: one record per stretch, one long step after the other."""
+def reference(weights: Path) -> Reference:
+    """One record per stretch, one long step after the other."""
     engine, clock = new_engine(weights)
     records = sorted((record for _, record in channels()), key=lambda record: record.start_ns)
     picks = picks_of(engine, clock, records, len(records) + 1)
     assert {(pick.sta, pick.phase) for pick in picks} == {(s, p) for s in STATIONS for p in "PS"}
     assert len(picks) > 100
-    return picks
+    return Reference(weights, picks)
 
 
 def same(picks: list[Pick], expected: list[Pick]) -> None:
@@ -147,29 +159,31 @@ def same(picks: list[Pick], expected: list[Pick]) -> None:
     seed=st.integers(0, 1000),
 )
 def test_record_sizes_interleaving_repetition_and_looks_do_not_matter(
-    weights, expected, sizes, lag_s, repeats, every, seed
+    reference, sizes, lag_s, repeats, every, seed
 ):
     """Each channel has a delay of its own, less than what a component is waited for."""
     rng = np.random.default_rng(seed)
     sizes = [max(size, 40) if number else size for number, size in enumerate(sizes)]
-    sent = []
-    for _, stretch in channels():
-        delay_ns = int(rng.integers(0, lag_s + 1)) * NS_PER_S
-        sent += [(piece.end_ns + delay_ns, piece) for piece in cut(stretch, [*sizes, 300])]
+    delay_ns = {stretch.nslc: rng.integers(0, lag_s + 1) * NS_PER_S for _, stretch in channels()}
+    sent = [
+        (piece.end_ns + int(delay_ns[piece.nslc]), piece)
+        for _, stretch in channels()
+        for piece in cut(stretch, [*sizes, 300])
+    ]
     order = rng.permutation(len(sent))
     records = [piece for _, piece in sorted((sent[n] for n in order), key=lambda item: item[0])]
     for _ in range(repeats):
         old = int(rng.integers(len(records)))
         records.insert(int(rng.integers(old, len(records))) + 1, records[old])
-    engine, clock = new_engine(weights)
-    same(picks_of(engine, clock, records, every), expected)
+    engine, clock = new_engine(reference.weights)
+    same(picks_of(engine, clock, records, every), reference.picks)
     assert engine.bank.counts["expired"] == engine.bank.counts["late"] == 0
 
 
 @settings(max_examples=5, deadline=None)
 @given(start_ms=st.integers(0, 60_000), every=st.integers(1, 40))
 def test_a_restart_at_any_time_gives_the_same_picks_once_it_knows_the_past(
-    weights, expected, start_ms, every
+    reference, start_ms, every
 ):
     start_ns = T0_S * NS_PER_S + start_ms * 1_000_000
     records = [
@@ -179,10 +193,10 @@ def test_a_restart_at_any_time_gives_the_same_picks_once_it_knows_the_past(
         if piece.start_ns >= start_ns
     ]
     records.sort(key=lambda record: record.end_ns)
-    engine, clock = new_engine(weights)
+    engine, clock = new_engine(reference.weights)
     known_ns = start_ns + WARM_UP_S * NS_PER_S
     picks = picks_of(engine, clock, records, every)
     assert any(pick.t_ns < known_ns for pick in picks)
-    later = [pick for pick in expected if pick.t_ns > known_ns]
+    later = [pick for pick in reference.picks if pick.t_ns > known_ns]
     assert len(later) > 50
     same([pick for pick in picks if pick.t_ns > known_ns], later)

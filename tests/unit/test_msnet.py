@@ -199,6 +199,7 @@ def test_the_bundled_artifact_is_usable_and_says_where_it_comes_from():
     assert facts.name
     assert facts.version
     assert facts.training
+    assert facts.metrics
     assert len(facts.thresholds) == 2
     assert all(0 < Fraction(threshold) < 1 for threshold in facts.thresholds)
     assert facts.separation_samples > 0

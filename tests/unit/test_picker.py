@@ -27,6 +27,7 @@ def provenance(**changes: object) -> Provenance:
         "model_sha": "0123abcd",
         "thresholds": (0.3, 0.4),
         "separation_samples": 50,
+        "sampling": (),
         "agency": "AG",
         "author": "me",
     }

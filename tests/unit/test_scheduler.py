@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from model.onsets import OnsetDetector
-from model.preprocess import BLOCK
 from streamer.clock import DataClock
 from streamer.picking.scheduler import STEP_BLOCKS, Scheduler
 from streamer.picking.track import Context, Sampling, Step, Track
@@ -220,4 +219,3 @@ def test_samples_are_handed_over_once_however_often_stations_are_looked_at():
             for step in (step for batch in scene.scheduler.collect() for step in batch):
                 given += range(step.first_block + step.known_blocks, step.first_block + step.blocks)
     assert given == list(range(T0_S, T0_S + 50 - CONTEXT.network))
-    assert BLOCK == 100

@@ -1,0 +1,89 @@
+"""The baselines in the harness of our network: STA/LTA with AIC, and PhaseNet trained as it is.
+
+`PATH.safetensors` of a PhaseNet is one file: its card (sizes, preprocessing, thresholds) is in the
+header, as the weights are worth nothing without it.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from model.msnet import MSNet
+from model.phasenet import PhaseNet, PhaseNetConfig
+from model.preprocess import MODEL_RATE, PreprocessConfig
+from model.stalta import StaLtaConfig
+from model.stalta import pick as stalta_pick
+from streamer.errors import DataError, NoInputError
+from train.config import Paths
+from train.datasets import Record
+from train.evaluate import Found, Picker, msnet_picker
+from train.report import Scores, judge
+
+_CARD = "phasenet/1"  # key of the header; a changed layout gets another number
+
+
+def stalta_picker(config: StaLtaConfig | None = None) -> Picker:
+    """STA/LTA with AIC; its "probability" is the highest ratio of the trigger, from `on` up."""
+
+    def pick(record: Record) -> list[Found]:
+        found = stalta_pick(record.samples, float(MODEL_RATE), config)
+        return [(phase, float(index), ratio) for phase, index, ratio in found]
+
+    return pick
+
+
+def phasenet_picker(weights: Path) -> Picker:
+    """A PhaseNet of `save_phasenet` through the deployed path, with the thresholds of its card.
+
+    Raises NoInputError if the file cannot be read and DataError if it is something else.
+    """
+    model, preprocess, thresholds = load_phasenet(weights)
+    # It has what the path uses of an MSNet: forward, fold and config.context_blocks.
+    return msnet_picker(cast(MSNet, model), preprocess, thresholds)
+
+
+def save_phasenet(
+    path: Path, model: PhaseNet, preprocess: PreprocessConfig, thresholds: Sequence[float]
+) -> None:
+    """Write the weights with all that is needed to run them. Raises OSError."""
+    card = {
+        "network": asdict(model.config),
+        "preprocess": asdict(preprocess),
+        "thresholds": list(thresholds),
+    }
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, path, metadata={_CARD: json.dumps(card)})
+
+
+def load_phasenet(path: Path) -> tuple[PhaseNet, PreprocessConfig, tuple[float, ...]]:
+    """The network ready for evaluation, its preprocessing and its thresholds for P and S.
+
+    Raises NoInputError if the file cannot be read and DataError if it is something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            card = json.loads(file.metadata()[_CARD])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        network = card["network"]
+        model = PhaseNet(PhaseNetConfig(**{**network, "channels": tuple(network["channels"])}))
+        model.load_state_dict(tensors)
+        return model.eval(), PreprocessConfig(**card["preprocess"]), tuple(card["thresholds"])
+    except OSError as error:
+        raise NoInputError(f"cannot read the PhaseNet weights {path}: {error}") from error
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"{path}: not PhaseNet weights written by this program: {error!r}"
+        ) from error
+
+
+def judge_baselines(paths: Paths, phasenet: Path | None = None) -> list[Scores]:
+    """Scores on the test sets and the quiet data, as in the report of our network."""
+    pickers = {"STA/LTA + AIC": stalta_picker()}
+    if phasenet is not None:
+        pickers["PhaseNet, retrained"] = phasenet_picker(phasenet)
+    return [judge(name, pick, paths) for name, pick in pickers.items()]
