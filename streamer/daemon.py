@@ -25,6 +25,7 @@ from streamer.stationspec import parse_station_spec
 log = structlog.get_logger()
 
 BROKER_CHECK_S = 2.0
+SHUTDOWN_S = 27.0  # two drains and the broker take less; systemd kills after 30 s without a word
 SECONDS_PER_DAY = 86_400
 
 
@@ -85,13 +86,21 @@ async def _keep_running(config: Config, broker: Broker) -> None:
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
     def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
             os._exit(128 + number)
         stop.set()
+        loop.call_later(SHUTDOWN_S, overrun)
+
+    def overrun() -> None:
+        waiting = sorted(str(task.get_coro()) for task in asyncio.all_tasks(loop))
+        log.error("shutdown_overrun", after_s=SHUTDOWN_S, tasks=waiting)
+        os._exit(1)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+        loop.add_signal_handler(number, on_signal, number)
 
 
 def feed_config(config: Config) -> FeedConfig:

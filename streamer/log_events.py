@@ -9,6 +9,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "status": "counters of all stages, once a minute",
     "stopping": "a signal came: no more data are received, the rest is picked and published",
     "drain_incomplete": "what had been received was not all picked before the time for it ended",
+    "shutdown_overrun": "the daemon did not end in time after a signal and is ended by force",
     "stopped": "the daemon has ended; counters of all stages",
     # Waveforms
     "channel_rejected": "a channel has no place in its station and is not picked",

@@ -74,8 +74,8 @@ async def run(
 async def _end(task: "asyncio.Task[None]") -> None:
     """Cancel until it has ended.
 
-    Up to Python 3.11 `asyncio.wait_for`, which the SeedLink library reads with, loses a cancellation
-    that meets its time-out.
+    Up to Python 3.11 `asyncio.wait_for`, with which the SeedLink library reads, loses a
+    cancellation that meets a result.
     """
     while not task.done():
         task.cancel()

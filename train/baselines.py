@@ -19,10 +19,8 @@ from model.preprocess import MODEL_RATE, PreprocessConfig
 from model.stalta import StaLtaConfig
 from model.stalta import pick as stalta_pick
 from streamer.errors import DataError, NoInputError
-from train.config import Paths
 from train.datasets import Record
 from train.evaluate import Found, Picker, msnet_picker
-from train.report import Scores, judge
 
 _CARD = "phasenet/1"  # key of the header; a changed layout gets another number
 
@@ -81,9 +79,9 @@ def load_phasenet(path: Path) -> tuple[PhaseNet, PreprocessConfig, tuple[float, 
         ) from error
 
 
-def judge_baselines(paths: Paths, phasenet: Path | None = None) -> list[Scores]:
-    """Scores on the test sets and the quiet data, as in the report of our network."""
+def baseline_pickers(phasenet: Path | None = None) -> dict[str, Picker]:
+    """The pickers by the name they have in the report; `phasenet` as `phasenet_picker` takes it."""
     pickers = {"STA/LTA + AIC": stalta_picker()}
     if phasenet is not None:
         pickers["PhaseNet, retrained"] = phasenet_picker(phasenet)
-    return [judge(name, pick, paths) for name, pick in pickers.items()]
+    return pickers

@@ -124,15 +124,22 @@ def _export(run_folder: Path, paths: "Paths", **options: Any) -> None:
 @_data
 @_cache
 @click.option("--peer", multiple=True, help="FILE.py:CLASS:WEIGHTS of another picker.")
+@click.option("--baselines", is_flag=True, help="STA/LTA with AIC refinement, too.")
+@click.option("--phasenet", type=_file, help="A PhaseNet trained with this recipe, too.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("report"))
 @click.option("--card/--no-card", default=False, help="Write the scores into the card.")
 def evaluate(artifact: Path | None, out: Path, data: Path, **options: Any) -> None:
     """Score ARTIFACT (the bundled one by default) on the recordings left out of training."""
     from train import report
+    from train.baselines import baseline_pickers
     from train.config import Paths
 
     paths = Paths(data=data, cache=options["cache"] or out / "cache", out=out)
-    scores = report.write(artifact, options["peer"], paths, in_card=options["card"])
+    asked = options["baselines"] or options["phasenet"]
+    baselines = baseline_pickers(options["phasenet"]) if asked else None
+    scores = report.write(
+        artifact, options["peer"], paths, baselines=baselines, in_card=options["card"]
+    )
     click.echo(report.markdown(scores))
 
 

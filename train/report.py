@@ -1,7 +1,7 @@
 """What people read about a run: table of scores in Markdown, residual histograms, loss curve."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
@@ -54,9 +54,14 @@ class Scores:
 
 
 def write(
-    model: Path | None, peers: Sequence[str], paths: Paths, *, in_card: bool = False
+    model: Path | None,
+    peers: Sequence[str],
+    paths: Paths,
+    *,
+    baselines: Mapping[str, Picker] | None = None,
+    in_card: bool = False,
 ) -> list[Scores]:
-    """Score an artifact (None: the bundled one) and peers on the test data; report in `paths.out`.
+    """Score an artifact (None: the bundled one) and others on the test data; report in `paths.out`.
 
     `in_card` also writes the scores into the artifact's card.
     """
@@ -64,6 +69,7 @@ def write(
     pickers = {f"{deployed.card.name} {deployed.card.version}": artifact_picker(deployed)}
     for spec in peers:
         pickers[spec.split(":")[1]] = peer_picker(spec)
+    pickers |= baselines or {}
     scores = [judge(name, pick, paths) for name, pick in pickers.items()]
     paths.out.mkdir(parents=True, exist_ok=True)
     (paths.out / "report.md").write_text(markdown(scores), encoding="utf-8")

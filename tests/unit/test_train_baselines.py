@@ -18,7 +18,7 @@ from model.preprocess import PreprocessConfig
 from model.stalta import StaLtaConfig
 from streamer.errors import DataError, NoInputError
 from train.baselines import (
-    judge_baselines,
+    baseline_pickers,
     load_phasenet,
     phasenet_picker,
     save_phasenet,
@@ -27,6 +27,7 @@ from train.baselines import (
 from train.config import DataConfig, Paths
 from train.datasets import Arrival, Record
 from train.evaluate import probability, quiet_picks, score
+from train.report import judge
 
 TINY = PhaseNetConfig(channels=(4, 4, 6, 6, 8))
 PREPROCESS = PreprocessConfig(memory_blocks=5)
@@ -125,10 +126,10 @@ def test_the_baselines_have_the_rows_of_the_report(tmp_path, weights):
     (tmp_path / "traces.csv").write_text(traces)
     (tmp_path / "picks.csv").write_text(picks)
     paths = Paths(data=tmp_path, cache=tmp_path / "cache", out=tmp_path / "out")
-    classic, network = judge_baselines(paths, weights)
+    classic, network = (judge(n, p, paths) for n, p in baseline_pickers(weights).items())
     assert [classic.name, network.name] == ["STA/LTA + AIC", "PhaseNet, retrained"]
     assert set(classic.recall) == set(d.test)
     assert classic.recall[d.test[0]]["P"].recall(0.1) == 1
     assert network.recall[d.test[0]]["S"].known == 1
     assert classic.quiet is not None
-    assert [s.name for s in judge_baselines(paths)] == ["STA/LTA + AIC"]
+    assert list(baseline_pickers()) == ["STA/LTA + AIC"]
