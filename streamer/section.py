@@ -32,6 +32,7 @@ def save_section(section: RecordSection, path: Path) -> None:
     """A PNG: all data on top, below a close view of each event. Raises CannotCreateError."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     channels = sorted({record.nslc for record in section.records})
     origin_ns = min(record.start_ns for record in section.records)
@@ -43,6 +44,8 @@ def save_section(section: RecordSection, path: Path) -> None:
     _draw(figure.add_subplot(grid[0, :]), section, channels, origin_ns)
     for column, window in enumerate(windows):
         _draw(figure.add_subplot(grid[1, column]), section, channels, origin_ns, window)
+    handles = [Line2D([], [], color=colour, label=phase) for phase, colour in COLOURS.items()]
+    figure.legend(handles=handles, loc="outside upper right", ncols=2)
     try:
         figure.savefig(path, dpi=120, format="png")
     except OSError as error:
@@ -72,9 +75,6 @@ def _draw(
     axes.margins(x=0)
     if window:
         axes.set_xlim(*window)
-    for phase, colour in COLOURS.items():
-        axes.plot([], [], color=colour, label=phase)
-    axes.legend(loc="upper right", ncols=2)
 
 
 def _trace(
