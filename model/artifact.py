@@ -65,7 +65,7 @@ def save(path: Path, model: MSNet, card: Card) -> None:
     """Write `path`.safetensors (decoder B left out) and `path`.json. Raises OSError."""
     tensors = {name: tensor.contiguous() for name, tensor in model.prune().state_dict().items()}
     facts = {**_FIXED, **asdict(card)}
-    weights, card_file = _files(path)
+    weights, card_file = files(path)
     weights.write_bytes(save_tensors(tensors))
     card_file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
@@ -75,7 +75,7 @@ def load(path: Path | None = None) -> Artifact:
 
     Raises ArtifactError naming the file.
     """
-    weights, card_file = _files(path or BUNDLED)
+    weights, card_file = files(path or BUNDLED)
     try:
         data, text = weights.read_bytes(), card_file.read_bytes()
     except OSError as error:
@@ -96,8 +96,8 @@ def load(path: Path | None = None) -> Artifact:
     return Artifact(model.fold(), card, hashlib.sha256(data + text).hexdigest()[:8])
 
 
-def _files(path: Path) -> tuple[Path, Path]:
-    """Weights and card; a dot in the name (msnet-0.1) is no suffix."""
+def files(path: Path) -> tuple[Path, Path]:
+    """Weights and card of the artifact `path`; a dot in the name (msnet-0.1) is no suffix."""
     base = path.with_suffix("") if path.suffix in {".safetensors", ".json"} else path
     return base.with_name(f"{base.name}.safetensors"), base.with_name(f"{base.name}.json")
 

@@ -52,8 +52,9 @@ def run_demo(output: Path | None, *, quick: bool = False, keep_running: bool = F
     with contextlib.ExitStack() as cleanup:
         parts = Parts(folder, cleanup)
         parts.start(QUICK_SPEED if quick else SPEED)
-        picks = _watch(parts, records, QUICK_SPEED if quick else SPEED, console)
-        parts.stop_daemon(keep=keep_running)
+        _watch(parts, records, QUICK_SPEED if quick else SPEED, console)
+        if not keep_running:
+            parts.stop_daemon()
         picks = _read(parts.server)
         _write_results(folder, records, picks)
         _tell(console, folder, picks, parts)
@@ -108,10 +109,8 @@ class Parts:
             "--state-dir", str(state_dir), name="daemon",
         )  # fmt: skip
 
-    def stop_daemon(self, *, keep: bool) -> None:
+    def stop_daemon(self) -> None:
         """End the daemon the way systemd does, so that everything complete is published."""
-        if keep:
-            return
         self.daemon.terminate()
         if self.daemon.wait(START_TIMEOUT_S) != 0:
             raise UnavailableError(f"the daemon failed: see {self.folder / 'daemon.log'}")
@@ -156,7 +155,7 @@ def _first_line(process: "subprocess.Popen[str]", log_path: Path) -> str:
     return line
 
 
-def _watch(parts: Parts, records: list[Record], speed: float, console: Console) -> list[Pick]:
+def _watch(parts: Parts, records: list[Record], speed: float, console: Console) -> None:
     """Show picks as they appear on the stream, until the replay is over."""
     start_ns = min(record.start_ns for record in records)
     span_s = (max(record.end_ns for record in records) - start_ns) / NS_PER_S
@@ -164,7 +163,6 @@ def _watch(parts: Parts, records: list[Record], speed: float, console: Console) 
     task = progress.add_task("starting the daemon (loads torch)", total=span_s)
     began_s: float | None = None
     launched_s = time.monotonic()
-    picks: list[Pick] = []
     shown = Group(progress, Table())
     with Live(shown, console=console, refresh_per_second=5, transient=True) as live:
         while began_s is None or time.monotonic() - began_s < span_s / speed + SETTLE_S:
@@ -182,7 +180,6 @@ def _watch(parts: Parts, records: list[Record], speed: float, console: Console) 
             title = f"msnet:picks, {len(picks)} picks"
             live.update(Group(progress, pick_table(picks[-SHOWN_PICKS:], title)))
             time.sleep(POLL_S)
-    return picks
 
 
 def _connected(log_path: Path) -> bool:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
 
 # How far a record may start from the sample that continues the last one and still continue it, by
 # rate: the limits UUSS uses in production to tell clock jitter from a slip.

@@ -9,7 +9,7 @@ reach, and `blocks` turns it into the `valid` of `model.preprocess`.
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fractions import Fraction
@@ -78,9 +78,9 @@ class Tables:
         teacher = folder / "teacher_picks.csv"
         return cls(
             folder,
-            _rows(folder / "traces.csv"),
-            _by_record(_rows(folder / "picks.csv")),
-            _by_record(_rows(teacher) if teacher.exists() else []),
+            list(rows(folder / "traces.csv")),
+            _by_record(rows(folder / "picks.csv")),
+            _by_record(rows(teacher) if teacher.exists() else []),
         )
 
     def of(self, datasets: Iterable[str]) -> list[Row]:
@@ -92,17 +92,20 @@ class Tables:
         return [row for row in self.traces if row["dataset"] in wanted]
 
 
-def _rows(path: Path) -> list[Row]:
+def rows(path: Path) -> Iterator[Row]:
+    """Rows of a CSV file; raises NoInputError or DataError."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+            yield from csv.DictReader(file)
     except OSError as error:
         raise NoInputError(f"cannot read the table {path}: {error.strerror}") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a readable CSV table: {error}") from error
 
 
-def _by_record(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
+def _by_record(table: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in rows:
+    for row in table:
         groups[row["dataset"], row["record_id"]].append(row)
     return dict(groups)
 

@@ -75,7 +75,7 @@ def write(
     (paths.out / "report.md").write_text(markdown(scores), encoding="utf-8")
     residual_histogram(scores, paths.out / "residuals.png")
     if in_card and model is not None:
-        card = model.with_suffix(".json")
+        _, card = artifact.files(model)
         facts = json.loads(card.read_text(encoding="utf-8"))
         facts["metrics"] = {entry.name: entry.as_dict() for entry in scores}
         card.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -14,12 +14,11 @@ from model.onsets import Onset
 from model.preprocess import BLOCK
 from streamer.picking.track import Step, Track
 from streamer.picks import Pick, pick_id
-from streamer.timebase import NS_PER_S, sample_time_ns
+from streamer.timebase import NS_PER_MS, NS_PER_S, sample_time_ns
 from streamer.waveforms.stations import Component
 
 # Where data begin, the first blocks have nothing before them that an onset could stand out from.
 BLIND_BLOCKS = 2
-NS_PER_MS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)

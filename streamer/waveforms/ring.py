@@ -8,10 +8,9 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from streamer.timebase import continuity_tolerance_ns, sample_index, sample_time_ns
+from streamer.timebase import NS_PER_MS, continuity_tolerance_ns, sample_index, sample_time_ns
 from streamer.waveforms.records import Record
 
-NS_PER_MS = 1_000_000
 # Offsets from x.47 ms on count as x + 1. Headers round to 100 us: a border on one of their marks
 # would let the same clock fall on either side of it.
 _ROUND_UP_NS = 530_000

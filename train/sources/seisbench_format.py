@@ -20,7 +20,7 @@ from urllib.parse import quote
 import numpy as np
 
 from streamer.errors import DataError, NoInputError
-from train.datasets import Row
+from train.datasets import Row, rows
 from train.sources import hdf5
 from train.sources.recording import (
     MANUAL,
@@ -119,7 +119,7 @@ class SeisBenchSource:
             with hdf5.open_hdf5(self.folder / f"waveforms{chunk}.hdf5") as file:
                 form = _Format.read(file)
                 data = file.get("data", {})
-                for row in hdf5.rows(table):
+                for row in rows(table):
                     item: Recording | UnreadableError
                     try:
                         item = self._recording(row, chunk, data, form, phases)

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from streamer.errors import NoInputError
-from train.datasets import Row
+from train.datasets import Row, rows
 from train.sources import hdf5
 from train.sources.recording import (
     UNKNOWN,
@@ -65,7 +65,7 @@ class SteadSource:
         for table in self._tables:
             with hdf5.open_hdf5(table.with_suffix(".hdf5")) as file:
                 data = file.get("data", {})
-                for row in hdf5.rows(table):
+                for row in rows(table):
                     item: Recording | UnreadableError
                     try:
                         item = self._recording(row, data, table)

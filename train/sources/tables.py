@@ -7,8 +7,8 @@ a teacher with them.
 from collections.abc import Iterator
 from pathlib import Path
 
-from train.datasets import Row, Tables
-from train.sources import hdf5, waveforms
+from train.datasets import Row, Tables, rows
+from train.sources import waveforms
 from train.sources.recording import (
     TEACHER,
     UNKNOWN,
@@ -45,7 +45,7 @@ class TablesSource:
 
     def _optional(self, name: str) -> Iterator[Row]:
         path = self.folder / name
-        return hdf5.rows(path) if path.exists() else iter(())
+        return rows(path) if path.exists() else iter(())
 
     def total(self) -> int:
         """Rows of traces.csv."""
