@@ -35,9 +35,10 @@ class OnsetDetector:
     def __init__(self, thresholds: tuple[float, ...], separation_samples: int = 50) -> None:
         self.thresholds = thresholds
         self.separation_samples = separation_samples
+        self._limits = np.array(thresholds, dtype=np.float32)[:, None]
         self._trace: Trace = np.zeros((len(thresholds), 0), dtype=np.float32)
         self._start = 0  # index of the first kept sample
-        self._undecided = 0  # index of the first sample not yet judged
+        self._undecided = 0
         # First sample that may be an onset, by phase: after `finish` one may lie just behind us.
         self._free_from = [0] * len(thresholds)
 
@@ -45,6 +46,11 @@ class OnsetDetector:
     def end(self) -> int:
         """Index after the last sample seen."""
         return self._start + int(self._trace.shape[1])
+
+    @property
+    def decided(self) -> int:
+        """Index of the first sample not yet judged."""
+        return self._undecided
 
     @property
     def open(self) -> bool:
@@ -66,7 +72,8 @@ class OnsetDetector:
         self._trace = np.concatenate([self._trace, probability], axis=1)
         onsets = self._decide(self.end - self.separation_samples)
         keep = max(self._undecided - self.separation_samples, self._start)
-        self._trace = self._trace[:, keep - self._start :]
+        # A copy, or what is kept would keep the traces of a whole batch of stations in memory.
+        self._trace = self._trace[:, keep - self._start :].copy()
         self._start = keep
         return onsets
 
@@ -83,10 +90,13 @@ class OnsetDetector:
         if last <= first:
             return []
         self._undecided = stop
-        onsets = []
-        for phase, (trace, threshold) in enumerate(zip(self._trace, self.thresholds, strict=True)):
+        onsets: list[Onset] = []
+        reached = self._trace[:, :last] >= self._limits
+        if not reached.any():  # nearly always
+            return onsets
+        for phase, trace in enumerate(self._trace):
             first_free = max(first, self._free_from[phase] - self._start)
-            for position in np.flatnonzero(trace[first_free:last] >= threshold):
+            for position in np.flatnonzero(reached[phase, first_free:]):
                 peak = first_free + int(position)
                 if self._is_highest(trace, peak):
                     index = self._start + _centroid(trace, peak, self.separation_samples)

@@ -203,6 +203,83 @@ def demo(output: Path | None, quick: bool, keep_running: bool) -> None:
     run_demo(output, quick=quick, keep_running=keep_running)
 
 
+@main.command()
+@click.option("--stations", type=click.IntRange(1, 4096), help="Only this many, not ever more.")
+@click.option("--seconds", type=click.IntRange(6), default=20, show_default=True,
+              help="Length of each level, after some to warm up.")  # fmt: skip
+@click.option("--data", "paths", multiple=True, type=ExistingPath,
+              help="Recordings to copy; default: those of the demo. Repeatable.")  # fmt: skip
+@click.option("--record-seconds", type=click.FloatRange(min=0, min_open=True), default=1.0,
+              show_default=True, help="Length of the records.")  # fmt: skip
+@click.option("--burst", is_flag=True, help="All packets of a second within 20 ms of its end.")
+@click.option("--limit-ms", type=click.FloatRange(min=0, min_open=True), default=200.0,
+              show_default=True, help="Largest p95 of the processing latency.")  # fmt: skip
+@click.option("--one-core", is_flag=True, help="The daemon on one core, the load on the others.")
+@click.option("--redis", metavar="URL", help="Redis to publish to (keys msnet-bench:*).")
+@click.option("-c", "--config", type=ExistingPath, help="Configuration for the daemon.")
+@click.option("--json", "json_path", type=ExistingPath, help="File for all that was measured.")
+@click.option("--plot", "plot_path", type=ExistingPath, help="PNG of latency against stations.")
+def bench(
+    stations: int | None,
+    paths: tuple[Path, ...],
+    json_path: Path | None,
+    plot_path: Path | None,
+    **options: Any,
+) -> None:
+    """Find out how many stations this machine carries.
+
+    Copies of real recordings go through SeedLink, the daemon and Redis, each a process: of 50,
+    100, 200 ... stations, up to the first level that is too much.
+    """
+    from streamer.bench.level import Plan
+    from streamer.bench.run import recordings, run_bench
+    from streamer.log import configure_logging
+
+    configure_logging("warning")
+    plan = Plan(
+        loops=recordings(paths),
+        seconds=options["seconds"],
+        record_s=options["record_seconds"],
+        burst=options["burst"],
+        limit_ms=options["limit_ms"],
+        one_core=options["one_core"],
+        config=options["config"],
+        redis_url=options["redis"],
+    )
+    run_bench(plan, stations, json_path, plot_path)
+
+
+@main.command()
+@click.option("--picks", type=ExistingPath, required=True,
+              help="msnet.pick/1 JSON lines, or csv: net, sta, phase, time, prob, amp[, "
+                   "pick_id].")  # fmt: skip
+@click.option("--stations", type=ExistingPath, required=True,
+              help="csv (net, sta, lat, lon, elev_km) or StationXML.")  # fmt: skip
+@click.option("--velocity-model", type=ExistingPath, required=True,
+              help="csv or YAML of layers: top_km, vp_km_s, vs_km_s.")  # fmt: skip
+@click.option("--profile", type=click.Choice(["best", "real"]), default="best", show_default=True,
+              help="How: by likelihood, or REAL as published.")  # fmt: skip
+@click.option("-o", "--output", type=ExistingPath, help="File to write instead of standard output.")
+def associate(
+    picks: Path,
+    stations: Path,
+    velocity_model: Path,
+    profile: Literal["best", "real"],
+    output: Path | None,
+) -> None:
+    """Turn the picks of a network into located events (msnet.event/1 JSON lines)."""
+    import sys
+
+    from streamer.association.offline import associate_files
+    from streamer.log import configure_logging
+    from streamer.output import open_output
+
+    configure_logging("warning")
+    events = associate_files(picks, stations, velocity_model, profile)
+    with open_output(output, sys.stdout) as file:
+        file.writelines(event.to_json() + "\n" for event in events)
+
+
 @main.command("check-config")
 @click.argument("path", type=ExistingPath)
 def check_config(path: Path) -> None:

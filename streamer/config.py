@@ -151,7 +151,9 @@ class WaveformsConfig(_Section):
     """From records to the samples of a station."""
 
     buffer_s: float = Field(
-        default=300, ge=60, description="Length of the ring of each channel, s."
+        default=120,
+        ge=60,
+        description="Length of the ring of each channel, s: 0.15 MB for three channels at 100 Hz.",
     )
     component_timeout_s: float = Field(
         default=30,
@@ -202,8 +204,15 @@ class PickingConfig(_Section):
         lt=1,
         description="Least probability of an S pick; null = the network's own.",
     )
+    provisional: bool = Field(
+        default=True,
+        description="Publish picks about a second after the onset, to be confirmed or retracted"
+        " five seconds later; false = only final picks.",
+    )
     step_s: Annotated[Literal[1, 2, 5], BeforeValidator(_whole_number)] = Field(
-        default=1, description="Advance of the network; larger costs less and picks later, s."
+        default=1,
+        description="Advance of the network; larger costs less and picks later, s. When the machine"
+        " cannot keep up it widens to 2 and 5, and narrows again.",
     )
     tick_ms: int = Field(
         default=100,
@@ -212,8 +221,21 @@ class PickingConfig(_Section):
         description="How often stations are looked at for a step to do, ms.",
     )
     batch_stations: int = Field(
-        default=64, ge=1, description="Stations in one call of the network, at most."
+        default=256, ge=1, description="Stations in one call of the network, at most."
     )
+    urgent: Annotated[
+        tuple[Annotated[str, AfterValidator(_pattern)], ...], BeforeValidator(_as_tuple)
+    ] = Field(
+        default=(),
+        description="Patterns of stations that are served first and, when the machine cannot keep"
+        " up and the others advance in wider steps, still every second.",
+    )
+
+    def is_urgent(self, nslc: Nslc) -> bool:
+        """Whether a pattern of `urgent` fits the channel."""
+        return any(
+            pattern.matches(nslc) for text in self.urgent for pattern in parse_patterns(text)
+        )
 
     @model_validator(mode="after")
     def _one_network(self) -> "PickingConfig":
@@ -273,6 +295,9 @@ class LogConfig(_Section):
     )
     format: Literal["auto", "json", "console", "logfmt"] = Field(
         default="auto", description="auto: console on a terminal, json elsewhere."
+    )
+    status_s: float = Field(
+        default=60, gt=0, description="Time between lines with the counters of all stages, s."
     )
 
 

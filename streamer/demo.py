@@ -24,7 +24,7 @@ from streamer.bus.redis_streams import read_picks
 from streamer.bus.redis_url import RedisServer
 from streamer.errors import CannotCreateError, DataError, UnavailableError
 from streamer.output import pick_table, write_picks
-from streamer.picks import Pick
+from streamer.picks import Pick, latest
 from streamer.section import RecordSection, event_groups, save_section
 from streamer.timebase import NS_PER_S, iso
 from streamer.waveforms.archive import read_archive
@@ -187,7 +187,7 @@ def _connected(log_path: Path) -> bool:
 
 
 def _read(server: RedisServer) -> list[Pick]:
-    return sorted(read_picks(server), key=lambda pick: (pick.t_ns, pick.id))
+    return latest(read_picks(server))
 
 
 def _write_results(folder: Path, records: list[Record], picks: list[Pick]) -> None:

@@ -74,6 +74,8 @@ class RateLimit:
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
         """Let the event pass, or raise DropEvent and count it."""
+        if event["event"] == "status":  # has a pace of its own, log.status_s
+            return event
         key = (event["event"], event.get("station") or event.get("nslc"))
         now_s = self._clock()
         with self._lock:

@@ -17,10 +17,14 @@ EVENTS: Final[Mapping[str, str]] = {
     "file_rejected": "a file holds no waveforms and is left out",
     "record_rejected": "records cannot be read or do not fit their channel and are left out",
     # Picks
+    "step_interval": "stations advance in wider steps, or narrower ones again: the machine is busy",
     "pick": "a pick was made and goes to the publisher",
     "pick_unreadable": "an entry of the Redis stream is no pick message and is left out",
     "picks_dropped": "the oldest picks were lost: Redis is away and the queue is full",
     "picks_left_unpublished": "the time to publish the last picks ended before all were sent",
+    # Association
+    "rows_rejected": "rows of a file of stations or picks cannot be used and are left out",
+    "picks_of_unknown_stations": "picks are left out: the stations file lacks their stations",
     # SeedLink, receiving
     "seedlink_connected": "a server was reached and sends the channels asked for",
     "seedlink_disconnected": "a connection ended or failed and will be tried again",

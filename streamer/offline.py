@@ -27,14 +27,15 @@ from streamer.waveforms.records import Record
 
 log = structlog.get_logger()
 
-# Data time between looks at the stations. Long steps spend little on context, and the rings hold
-# more than this.
-ROUND_S = 60
-ROUND_BLOCKS = 60
+# Data time between looks at the stations. Long steps cost less, and the rings must hold more than
+# one.
+ROUND_S = 240
+ROUND_BLOCKS = 240
+BUFFER_S = 600.0
 
 
 def pick_files(paths: Iterable[Path], config: Config) -> list[Pick]:
-    """All picks of the waveforms in `paths` by time, with a progress bar on a terminal.
+    """The final picks of the waveforms in `paths` by time, with a progress bar on a terminal.
 
     `config.stations` selects channels. Raises NoInputError and DataError for files without
     waveforms, ConfigError if no channel is selected.
@@ -88,7 +89,10 @@ class ArchivePicker:
 
     def __init__(self, config: Config, spans: list[FileSpan]) -> None:
         self._clock = DataClock()
-        self.engine: Engine = build_engine(config, self._clock)
+        waveforms = config.waveforms
+        longer = {"buffer_s": max(waveforms.buffer_s, BUFFER_S)}
+        longer_rings = {"waveforms": waveforms.model_copy(update=longer)}
+        self.engine: Engine = build_engine(config.model_copy(update=longer_rings), self._clock)
         self.spans = spans
         self.rejected = 0
         self._channels: set[Nslc] = set().union(*(span.channels for span in spans))
@@ -100,7 +104,7 @@ class ArchivePicker:
                 log.warning("channel_rejected", nslc=str(channel), error=str(error))
 
     def picks(self, on_progress: Callable[[int], None] = lambda t_ns: None) -> Iterator[Pick]:
-        """Picks as they become certain, roughly by time; `on_progress` hears the data time, ns."""
+        """Picks as they become final, roughly by time; `on_progress` hears the data time, ns."""
         due_ns = 0
         for record in in_time_order(self.spans):
             if record.nslc not in self._channels:
@@ -133,6 +137,7 @@ class ArchivePicker:
 
     def _infer(self, batches: Iterable[list[Step]]) -> Iterator[Pick]:
         for batch in batches:
-            probabilities = self.engine.inference.probabilities(batch)
-            for pick in self.engine.picks(batch, probabilities):
-                yield replace(pick, made_ns=time.time_ns())
+            responses = self.engine.inference.probabilities(batch)
+            for pick in self.engine.picks(batch, responses):
+                if pick.final and pick.status != "retract":
+                    yield replace(pick, made_ns=time.time_ns())

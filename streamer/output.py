@@ -50,7 +50,7 @@ def write_picks(picks: Iterable[Pick], pick_format: PickFormat, output: TextIO) 
 def pick_table(picks: Iterable[Pick], title: str | None = None) -> Table:
     """A table to look at: one row per pick."""
     table = Table(title=title, header_style="bold")
-    for heading in ("time (UTC)", "channel", "phase", "prob", "quality"):
+    for heading in ("time (UTC)", "channel", "phase", "prob", "state", "quality"):
         table.add_column(heading, justify="right" if heading == "prob" else "left")
     for pick in picks:
         style = {"P": "cyan", "S": "magenta"}[pick.phase]
@@ -59,6 +59,7 @@ def pick_table(picks: Iterable[Pick], title: str | None = None) -> Table:
             pick.nslc,
             f"[{style}]{pick.phase}[/]",
             f"{pick.prob:.2f}",
+            "final" if pick.final else "provisional",
             pick.qual or "",
         )
     return table

@@ -4,7 +4,7 @@ Flat string fields on the Redis stream `msnet:picks`; an absent value is an omit
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Literal, get_args
@@ -23,8 +23,12 @@ class Pick:
     """One pick in one state of its life cycle.
 
     `t_ns`, `data_ns`, `made_ns` are POSIX ns UTC: the onset, the arrival of the last sample used,
-    the publication. `prob` is the peak of the probability trace (0-1). `final` is 1 once no later
-    data can change the pick. Consumers insert or ignore by (`id`, `rev`).
+    the publication. `prob` is the peak of the probability trace (0-1). Consumers insert or ignore
+    by (`id`, `rev`).
+
+    Life: `new` (rev 0) about a second after the onset or, if it was not sure enough then, with its
+    final probability; `update` (rev n) when it moves; the last message has `final` 1 and is `new`,
+    `update` or `retract`, after which no later data change it.
     """
 
     id: str
@@ -88,6 +92,17 @@ class Pick:
             return cls(**values)  # type: ignore[arg-type]
         except (TypeError, ValueError) as error:
             raise DataError(f"pick message {message.get('id', '?')}: {error}") from error
+
+
+def latest(picks: Iterable[Pick]) -> list[Pick]:
+    """The newest state of each pick, by time; picks that were retracted are left out."""
+    newest: dict[str, Pick] = {}
+    for pick in picks:
+        known = newest.get(pick.id)
+        if known is None or pick.rev >= known.rev:
+            newest[pick.id] = pick
+    standing = (pick for pick in newest.values() if pick.status != "retract")
+    return sorted(standing, key=lambda pick: (pick.t_ns, pick.id))
 
 
 def _finite(text: str) -> float:

@@ -5,7 +5,8 @@
 
 Every queue is bounded. When `packets` is full the receiver waits and TCP pushes back on the server;
 when a ring is full of samples that no step has taken, ingest waits; when the publisher's queue is
-full its own rule holds, for Redis never holds up the waveforms. The shutdown goes the way of the
+full its own rule holds, for Redis never holds up the waveforms; when the steps take all the time
+there is, their interval widens. The shutdown goes the way of the
 data: stop receiving, take in what arrived, do the steps that are complete, publish, close.
 """
 
@@ -22,15 +23,17 @@ from streamer.clock import Clock
 from streamer.config import Config
 from streamer.errors import DataError, MsnetError
 from streamer.picking.engine import Engine, build_engine
+from streamer.picking.pace import Pace
+from streamer.picking.track import Response, Step
 from streamer.seedid import Nslc
 from streamer.seedlink.client import FeedConfig, Packet, SeedLinkFeed
+from streamer.timings import Timings
 from streamer.waveforms.records import PIECE_S, Record, decode
 
 log = structlog.get_logger()
 
 DRAIN_S = 10.0  # for the picks that wait at shutdown; systemd gives 30 s for everything
 CANCEL_AGAIN_S = 0.5
-STATUS_LOG_S = 60.0
 BURST_PACKETS = 100  # taken in before others get a turn
 
 
@@ -47,7 +50,8 @@ async def run(
     """
     engine = build_engine(config, clock)
     packets: asyncio.Queue[Packet] = asyncio.Queue(config.seedlink.queue_packets)
-    line = Line(engine, packets, publisher, config.picking.tick_ms / 1000)
+    pace = Pace(config.picking.step_s, time.monotonic)
+    line = Line(engine, packets, publisher, pace, clock, config)
     receiver = SeedLinkFeed(feed, packets.put, line.announce, clock)
     log.info("started", version=__version__, model=engine.picker.provenance.model)
     try:
@@ -90,12 +94,18 @@ class Line:
         engine: Engine,
         packets: "asyncio.Queue[Packet]",
         publisher: Publisher,
-        tick_s: float,
+        pace: Pace,
+        clock: Clock,
+        config: Config,
     ) -> None:
         self._engine = engine
         self._packets = packets
         self._publisher = publisher
-        self._tick_s = tick_s
+        self._pace = pace
+        self._clock = clock
+        self._tick_s = config.picking.tick_ms / 1000
+        self._status_s = config.log.status_s
+        self._timings = Timings()
         self._counts: Counter[str] = Counter()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
         self._round_done = asyncio.Event()  # set and cleared after each look at the stations
@@ -114,31 +124,49 @@ class Line:
     async def ingest(self) -> None:
         """Packets -> records -> rings. What cannot be used is counted and logged, never fatal."""
         while True:
-            for _ in range(BURST_PACKETS):
-                packet = await self._packets.get()
-                try:
-                    record = decode(packet.data)
-                    self._counts["records"] += 1
-                    await self._take(record)
-                except DataError as error:
-                    self._counts["records_rejected"] += 1
-                    log.warning("record_rejected", server=packet.server, error=str(error))
-                finally:
-                    self._packets.task_done()
+            burst = [await self._packets.get()]
+            while len(burst) < BURST_PACKETS and not self._packets.empty():
+                burst.append(self._packets.get_nowait())
+            with self._timings.stage("decode"):
+                records = list(map(self._decode, burst))
+            for packet, record in zip(burst, records, strict=True):
+                if record is not None:
+                    await self._take(record, packet)
+                self._packets.task_done()
             await asyncio.sleep(0)
 
-    async def _take(self, record: Record) -> None:
+    def _decode(self, packet: Packet) -> Record | None:
+        try:
+            record = decode(packet.data)
+        except DataError as error:
+            self._reject(packet, error)
+            return None
+        self._counts["records"] += 1
+        return record
+
+    def _reject(self, packet: Packet, error: DataError) -> None:
+        self._counts["records_rejected"] += 1
+        log.warning("record_rejected", server=packet.server, error=str(error))
+
+    async def _take(self, record: Record, packet: Packet) -> None:
         for piece in record.pieces(PIECE_S):
             while not self._engine.scheduler.has_room(piece):
                 await self._round_done.wait()
-            self._engine.bank.accept(piece)
+            try:
+                with self._timings.stage("rings"):
+                    self._engine.bank.accept(piece, packet.received_ns)
+            except DataError as error:
+                self._reject(packet, error)
+                return
 
     async def step(self) -> None:
         """Every tick: collect the steps that are due, infer in the thread, pick, hand over."""
         while not self._finished.is_set():
             began = time.monotonic()
             finishing = self._finishing
+            self._engine.scheduler.step_blocks = self._pace.step_s
             busy = await self._round(least_blocks=1 if finishing else None)
+            self._pace.note(time.monotonic() - began if busy else 0.0)
             self._round_done.set()
             self._round_done.clear()
             if finishing and not busy:
@@ -149,16 +177,24 @@ class Line:
     async def _round(self, least_blocks: int | None) -> bool:
         """One look at all stations; whether any was due."""
         loop = asyncio.get_running_loop()
-        batches = self._engine.scheduler.collect(least_blocks)
+        with self._timings.stage("steps"):
+            batches = self._engine.scheduler.collect(least_blocks)
         for batch in batches:
-            probabilities = await loop.run_in_executor(
-                self._thread, self._engine.inference.probabilities, batch
-            )
+            responses = await loop.run_in_executor(self._thread, self._infer, batch)
+            with self._timings.stage("picks"):
+                for pick in self._engine.picks(batch, responses):
+                    log.debug("pick", station=f"{pick.net}.{pick.sta}", pick_id=pick.id)
+                    self._publisher.submit(pick)
             self._counts["steps"] += len(batch)
-            for pick in self._engine.picks(batch, probabilities):
-                log.debug("pick", station=f"{pick.net}.{pick.sta}", pick_id=pick.id)
-                self._publisher.submit(pick)
+            self._counts["blocks"] += sum(step.blocks for step in batch)
+            now_ns = self._clock()
+            for step in batch:
+                self._timings.passed(step.arrived_ns, now_ns)
         return bool(batches)
+
+    def _infer(self, batch: list[Step]) -> list[Response]:
+        with self._timings.stage("inference"):
+            return self._engine.inference.probabilities(batch)
 
     async def drain(self, timeout_s: float) -> None:
         """Let everything received reach the publisher; gives up after `timeout_s`."""
@@ -171,17 +207,19 @@ class Line:
             log.warning("drain_incomplete", packets=self._packets.qsize(), timeout_s=timeout_s)
 
     async def report(self) -> None:
-        """A line a minute for whoever reads the log."""
+        """A line now and then for whoever reads the log."""
         while True:
-            await asyncio.sleep(STATUS_LOG_S)
-            log.info("status", **self.totals())
+            await asyncio.sleep(self._status_s)
+            log.info("status", **self.totals(), timings=self._timings.report())
 
     def totals(self) -> dict[str, int]:
         """The counters of all stages since the start."""
         counts = self._counts + self._engine.bank.counts + self._engine.picker.counts
         return {
             "stations": len(self._engine.bank.stations),
+            "step_s": self._pace.step_s,
             "published": self._publisher.published,
             "pending": self._publisher.pending,
+            "picks_dropped": self._publisher.dropped,
             **{str(name): count for name, count in sorted(counts.items())},
         }

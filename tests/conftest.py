@@ -28,6 +28,12 @@ def shared_peers() -> Path:
 
 
 @pytest.fixture(scope="session")
+def shared_assoc() -> Path:
+    """Folder of picks with known events and of the REAL program's results (`shared/assoc`)."""
+    return _shared_folder("assoc")
+
+
+@pytest.fixture(scope="session")
 def redis_server_binary() -> str:
     """Path of a real `redis-server`."""
     binary = shutil.which("redis-server")

@@ -110,7 +110,7 @@ def msnet_picker(
 
     def pick(record: Record) -> list[Found]:
         traces = probability(folded, record.samples, preprocess)
-        sighted = _sighted(record.samples)
+        sighted = sighted_blocks(record.samples)
         return [
             (o.phase, o.index, float(o.probability))
             for o in find_onsets(traces, tuple(thresholds), separation_samples)
@@ -120,7 +120,7 @@ def msnet_picker(
     return pick
 
 
-def _sighted(samples: Samples) -> npt.NDArray[np.bool_]:
+def sighted_blocks(samples: Samples) -> npt.NDArray[np.bool_]:
     """Blocks in which the daemon reports onsets: recorded, and so are the two before; bool (n,)."""
     n_blocks = -(-samples.shape[1] // BLOCK)
     known = blocks(take(samples, -BLIND_BLOCKS * BLOCK, n_blocks * BLOCK))

@@ -5,9 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from model import seisbench_model
 from model.artifact import Artifact, ArtifactError, load
 from model.onsets import OnsetDetector
@@ -15,10 +12,11 @@ from streamer import __version__
 from streamer.clock import Clock
 from streamer.config import Config, PickingConfig
 from streamer.errors import ConfigError, DataError, UnavailableError
-from streamer.picking.inference import Identity, Inference, WindowInference
+from streamer.picking.inference import Identity, Inference
 from streamer.picking.picker import Picker, Provenance
 from streamer.picking.scheduler import Scheduler
-from streamer.picking.track import Sampling, Step, Track
+from streamer.picking.track import Response, Sampling, Step, Track
+from streamer.picking.windows import WindowInference
 from streamer.picks import Pick
 from streamer.waveforms.stations import Station, StationBank
 
@@ -32,16 +30,13 @@ class Engine:
     inference: Inference | WindowInference
     picker: Picker
 
-    def picks(
-        self, batch: list[Step], probabilities: Iterable[npt.NDArray[np.float32]]
-    ) -> list[Pick]:
-        """The picks that became certain with a batch of steps, by time."""
-        found = [
+    def picks(self, batch: list[Step], responses: Iterable[Response]) -> list[Pick]:
+        """The messages that became due with a batch of steps; those of one station in order."""
+        return [
             pick
-            for step, probability in zip(batch, probabilities, strict=True)
-            for pick in self.picker.pick(step, probability)
+            for step, response in zip(batch, responses, strict=True)
+            for pick in self.picker.pick(step, response)
         ]
-        return sorted(found, key=lambda pick: (pick.t_ns, pick.id))
 
 
 def build_engine(config: Config, clock: Clock) -> Engine:
@@ -52,7 +47,14 @@ def build_engine(config: Config, clock: Clock) -> Engine:
     def make_track(station: Station) -> Track:
         mode = waveforms.sampling_mode(station.instrument.channel("Z"))
         detector = OnsetDetector(provenance.thresholds, provenance.separation_samples)
-        return Track(station, Sampling(mode), inference.context, detector)
+        return Track(
+            station,
+            Sampling(mode),
+            inference.context,
+            detector,
+            inference.open(),
+            urgent=config.picking.is_urgent(station.instrument.channel("Z")),
+        )
 
     waveforms = config.waveforms
     bank = StationBank(clock, waveforms.buffer_s, waveforms.component_timeout_s)
@@ -74,7 +76,7 @@ def load_network(picking: PickingConfig) -> Inference | WindowInference:
     it is none that picks P and S, or UnavailableError if its weights are not here.
     """
     if picking.model is None:
-        return Inference(load_artifact(picking.weights))
+        return Inference(load_artifact(picking.weights), previews=picking.provisional)
     try:
         return WindowInference(seisbench_model.load(picking.model))
     except seisbench_model.UnusableModelError as error:
@@ -107,5 +109,6 @@ def _provenance(config: Config, network: Identity) -> Provenance:
         separation_samples=network.separation_samples,
         sampling=tuple((rule.pattern, rule.mode) for rule in config.waveforms.sampling),
         agency=config.agency,
+        provisional=config.picking.provisional,
         author=config.author or f"msnet-stream/{__version__}@{socket.gethostname()}",
     )

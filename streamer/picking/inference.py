@@ -1,8 +1,11 @@
-"""The networks on batches of steps: the only importer of torch in the daemon.
+"""Our networks on batches of steps, as a stream: the only importer of torch in the daemon.
 
-`Inference` runs our networks, `WindowInference` those of SeisBench. Both hold no state of stations.
+What the network remembers of a station is in the row that `open` gave out for it. All else happens
+in the thread of the batches.
 """
 
+import ctypes
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,14 +14,33 @@ import numpy.typing as npt
 import torch
 
 from model.artifact import Artifact
-from model.preprocess import BLOCK, normalise
-from model.seisbench_model import SeisBenchPicker
-from streamer.picking.track import Context, Step
+from model.look_ahead import PREVIEW_BLOCKS, RISE_BLOCKS, liveliness, rises
+from model.preprocess import BLOCK, constant, initial_state, normalise_next
+from model.streaming import SILENCE, StreamingNetwork
+from streamer.picking.track import Context, Response, Step
+from streamer.waveforms.stations import SLOT_COUNT
 
 WINDOWS_AT_ONCE = 32  # more gain nothing, and the memory of their activations is slow to get
 
-# Onsets of one phase closer than this are one; what our networks have is in their card.
-SEPARATION_S = 0.5
+Floats = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
+
+# mallopt(3): parameters, and a size above that of all arrays of a batch.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _LARGE_BYTES = -1, -3, 1 << 30
+
+
+def prepare_process() -> None:
+    """Settings of the whole process that make small networks fast.
+
+    More threads per forward gain nothing on these small convolutions and fight with the other
+    processes of an acquisition server; a host is filled by more processes. And glibc would give the
+    memory of every activation back to the kernel and fault it in again: twice the time in batches.
+    """
+    torch.set_num_threads(1)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # glibc
+        mallopt(_M_TRIM_THRESHOLD, _LARGE_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +54,10 @@ class Identity:
 
 
 class Inference:
-    """Preprocessing and forward pass of one artifact."""
+    """Preprocessing and network of one artifact, as a stream; with previews if they are wanted."""
 
-    def __init__(self, artifact: Artifact) -> None:
-        # More threads per forward gain nothing on these small convolutions and fight with the other
-        # processes of an acquisition server; a host is filled by more processes.
-        torch.set_num_threads(1)
-        self.artifact = artifact
+    def __init__(self, artifact: Artifact, *, previews: bool = True) -> None:
+        prepare_process()
         card = artifact.card
         self.identity = Identity(
             name=f"{card.name}@{card.version}",
@@ -49,86 +68,140 @@ class Inference:
         self.context = Context(
             history=card.preprocess.history_blocks, network=card.network.context_blocks
         )
-
-    def probabilities(self, batch: list[Step]) -> npt.NDArray[np.float32]:
-        """Probabilities (len(batch), 2, blocks x 100) of P and S for the new blocks of each step.
-
-        All steps of a batch have the same number of blocks. Where a station has no data it is 0.
-        """
-        samples = np.stack([step.samples for step in batch])
-        valid = np.stack([step.valid for step in batch])
-        prepared = normalise(samples, valid, self.artifact.card.preprocess)
-        window = np.ascontiguousarray(prepared[..., self.context.history * BLOCK :])
+        self.artifact = artifact
+        self._previews = previews
+        self._rows = SILENCE + 1
         with torch.inference_mode():
-            logits, _ = self.artifact.model(torch.from_numpy(window))
-            probability = torch.sigmoid(logits).numpy()
-        edge = self.context.network * BLOCK
-        recorded = valid[..., self.context.history :].any(axis=1).repeat(BLOCK, axis=-1)
-        result = np.where(recorded[:, None], probability, np.float32(0))[..., edge:-edge]
-        return np.ascontiguousarray(result)
+            self._network = StreamingNetwork(artifact.model)
+        self._normaliser = initial_state((1, SLOT_COUNT), card.preprocess)
+        self._lively = np.zeros((1, RISE_BLOCKS, SLOT_COUNT), dtype=np.float32)
+        self._valid = np.zeros((1, SLOT_COUNT, self.context.kept), dtype=bool)
 
+    def open(self) -> int:
+        """A row for a new station."""
+        self._rows += 1
+        return self._rows - 1
 
-class WindowInference:
-    """A network of SeisBench on windows of the absolute grid, one for each hop of the track."""
+    def probabilities(self, batch: list[Step]) -> list[Response]:
+        """The answers to steps of different stations that all have the same number of blocks."""
+        with torch.inference_mode():
+            self._grow()
+            rows = np.array([step.track.row for step in batch])
+            fresh = rows[[step.fresh for step in batch]]
+            if len(fresh):
+                self._copy(np.full_like(fresh, SILENCE), fresh)
+            if batch[0].blocks == 0:
+                return self._flush(batch, rows)
+            return self._advance(batch, rows)
 
-    def __init__(self, picker: SeisBenchPicker) -> None:
-        torch.set_num_threads(1)  # as above
-        self.picker = picker
-        separation = round(SEPARATION_S * picker.rate)
-        self.identity = Identity(
-            name=picker.name,
-            sha=picker.sha,
-            thresholds=picker.thresholds,
-            separation_samples=separation,
+    def _advance(self, batch: list[Step], rows: npt.NDArray[np.int64]) -> list[Response]:
+        samples = resampled(batch)
+        valid = np.stack([step.received for step in batch]) & ~constant(samples)
+        prepared, self._normaliser[rows] = normalise_next(
+            samples, valid, self.artifact.card.preprocess, self._normaliser[rows]
         )
-        self.context = Context(
-            # An onset is certain one separation after its peak, and may lie another one before it.
-            history=max(picker.history // BLOCK, -(-2 * separation // BLOCK)),
-            network=-(-max(picker.left, picker.right) // BLOCK),
-            hop=picker.hop // BLOCK,
-            rate=picker.rate,
-        )
+        x = np.ascontiguousarray(prepared.transpose(0, 2, 1))
+        previews = self._preview(batch, rows, x) if self._previews else [()] * len(batch)
+        probability = self._run(rows, x)
+        known = np.concatenate([self._valid[rows], valid], axis=2)
+        self._valid[rows] = known[..., -self.context.kept :]
+        return self._responses(batch, probability, known, previews)
 
-    def probabilities(self, batch: list[Step]) -> Sequence[npt.NDArray[np.float32]]:
-        """For each step, probabilities (2, blocks x 100) of P and S for its new blocks.
+    def _flush(self, batch: list[Step], rows: npt.NDArray[np.int64]) -> list[Response]:
+        """What waits for its right context, with silence for that; nothing remembers it."""
+        lent = np.arange(self._rows, self._rows + len(rows))
+        self._grow(len(rows))
+        self._copy(rows, lent)
+        blocks = self.context.network
+        silence = np.zeros((len(rows), blocks * BLOCK, SLOT_COUNT), dtype=np.float32)
+        probability = self._run(lent, silence)[..., : self._network.lag_samples]
+        return self._responses(batch, probability, self._valid[rows], [()] * len(batch))
 
-        0 where a station has no data, and in blocks that were given out before.
-        """
-        results = [np.zeros((2, step.blocks * BLOCK), dtype=np.float32) for step in batch]
-        wanted = [(n, block) for n, step in enumerate(batch) for block in self._hops(step)]
-        for start in range(0, len(wanted), WINDOWS_AT_ONCE):
-            part = wanted[start : start + WINDOWS_AT_ONCE]
-            windows = np.stack([self._window(batch[n], block) for n, block in part])
-            for (n, block), probability in zip(part, self.picker.probability(windows), strict=True):
-                first = (block - batch[n].first_block) * BLOCK
-                target = results[n][:, first : first + self.picker.hop]
-                target[:] = probability[:, : target.shape[1]]
-        for step, result in zip(batch, results, strict=True):
-            result[:, ~_recorded(step).repeat(BLOCK)] = 0
-        return results
+    def _responses(
+        self,
+        batch: list[Step],
+        probability: Floats,
+        known: Flags,
+        previews: Sequence[tuple[tuple[int, Floats], ...]],
+    ) -> list[Response]:
+        """probability (B, 2, T) and validity (B, 3, m) as answers; 0 where nothing was recorded."""
+        responses = []
+        recorded: Flags = np.any(known, axis=1)
+        all_recorded = bool(recorded.all())
+        for n, step in enumerate(batch):
+            origin = step.first_block + step.blocks - known.shape[2]
+            start = step.first_block * BLOCK - self._network.lag_samples
+            if not all_recorded:
+                here = recorded[n].repeat(BLOCK)[start - origin * BLOCK :][: probability.shape[2]]
+                probability[n, :, ~here] = 0
+            responses.append(Response(start, probability[n], origin, known[n], previews[n]))
+        return responses
 
-    def _hops(self, step: Step) -> list[int]:
-        """First blocks of the hops of a step that have something new and recorded."""
-        hop, recorded = self.context.hop, _recorded(step)
-        starts = range(step.known_blocks // hop * hop, step.blocks, hop)
-        return [step.first_block + n for n in starts if recorded[n : n + hop].any()]
+    def _run(self, rows: npt.NDArray[np.int64], x: Floats) -> Floats:
+        """Normalised samples (B, T, 3) through the stream: probabilities (B, 2, T)."""
+        logits = self._network.advance(torch.from_numpy(rows), torch.from_numpy(x))
+        return torch.sigmoid(logits).transpose(0, 1).contiguous().numpy()
 
-    def _window(self, step: Step, block: int) -> npt.NDArray[np.float64]:
-        """Samples (3, history + window) around the hop from `block`, their mean taken off.
+    def _preview(
+        self, batch: list[Step], rows: npt.NDArray[np.int64], x: Floats
+    ) -> list[tuple[tuple[int, Floats], ...]]:
+        """Previews at the ends of the new blocks in which something may have begun."""
+        lively = np.concatenate([self._lively[rows], liveliness(x)], axis=1)
+        self._lively[rows] = lively[:, -RISE_BLOCKS:]
+        wanted = np.argwhere(rises(lively))
+        found: dict[int, list[tuple[int, Floats]]] = defaultdict(list)
+        if len(wanted):
+            which, place = np.unique(wanted[:, 0], return_inverse=True)
+            before = self.context.network + PREVIEW_BLOCKS - 1
+            recent = self._network.recent(torch.from_numpy(rows[which]), before)
+            known = torch.cat([recent, torch.from_numpy(x[which])], dim=1)
+            length = (before + 1) * BLOCK
+            windows = torch.stack(
+                [
+                    known[n, block * BLOCK : block * BLOCK + length]
+                    for n, block in zip(place.tolist(), wanted[:, 1].tolist(), strict=True)
+                ]
+            ).transpose(1, 2)
+            for start in range(0, len(wanted), WINDOWS_AT_ONCE):
+                part = slice(start, start + WINDOWS_AT_ONCE)
+                logits, _ = self.artifact.model(windows[part].contiguous())
+                usable = torch.sigmoid(logits[..., -PREVIEW_BLOCKS * BLOCK :])
+                for (n, block), preview in zip(wanted[part].tolist(), usable.numpy(), strict=True):
+                    end = (batch[n].first_block + block + 1) * BLOCK
+                    found[n].append((end, preview))
+        return [tuple(found[n]) for n in range(len(batch))]
 
-        What was not recorded is 0 then, not a step. SeisBench takes the mean off as well, but in
-        single precision, where rounding is all that is left of a dead channel with an offset.
-        """
-        first = (block - step.origin) * BLOCK - self.picker.left - self.picker.history
-        stop = (block - step.origin) * BLOCK + self.picker.hop + self.picker.right
-        valid = step.valid.repeat(BLOCK, axis=1)[:, first:stop]
-        samples = np.where(valid, step.samples[:, first:stop], 0)
-        mean = samples.sum(axis=1) / np.maximum(valid.sum(axis=1), 1)
-        return np.where(valid, samples - mean[:, None], 0)
+    def _grow(self, more: int = 0) -> None:
+        """Have as many rows as were given out, and some more."""
+        missing = self._rows + more - len(self._valid)
+        if missing > 0:
+            missing = max(missing, len(self._valid))  # few times, not often
+            new = np.full(missing, SILENCE)
+            self._normaliser = np.concatenate([self._normaliser, self._normaliser[new]])
+            self._lively = np.concatenate([self._lively, self._lively[new]])
+            self._valid = np.concatenate([self._valid, self._valid[new]])
+            self._network.grow(len(self._valid))
+
+    def _copy(self, source: npt.NDArray[np.int64], target: npt.NDArray[np.int64]) -> None:
+        """Give some rows the memory of others."""
+        self._normaliser[target] = self._normaliser[source]
+        self._lively[target] = self._lively[source]
+        self._valid[target] = self._valid[source]
+        self._network.copy(torch.from_numpy(source), torch.from_numpy(target))
 
 
-def _recorded(step: Step) -> npt.NDArray[np.bool_]:
-    """Whether any component recorded it, for each block of a step."""
-    valid = step.validity(step.first_block, 0, step.blocks - 1)
-    recorded: npt.NDArray[np.bool_] = np.any(valid, axis=0)
-    return recorded
+def resampled(batch: list[Step]) -> npt.NDArray[np.float64]:
+    """Samples (B, 3, n x 100) at the rate of the network; stations of one rate together."""
+    alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for n, step in enumerate(batch):
+        resampler = step.track.resampler
+        # Pieces that begin alike in the period of the filter need the same product.
+        period = step.first_block * BLOCK % resampler.up
+        alike[resampler.up, resampler.down, period, step.raw.shape].append(n)
+    samples = np.empty((len(batch), SLOT_COUNT, batch[0].blocks * BLOCK))
+    for numbers in alike.values():
+        step = batch[numbers[0]]
+        start = step.first_block * BLOCK
+        raw = np.stack([batch[n].raw for n in numbers])
+        samples[numbers] = step.track.resampler(raw, start, start + samples.shape[2])
+    return samples

@@ -1,29 +1,49 @@
-"""From onsets to picks: identity, time, channel, quality, and what is suppressed."""
+"""From onsets to picks: identity, life cycle, time, channel, quality, and what is suppressed.
+
+A pick begins (rev 0) where a preview of the network is sure enough, about a second after the onset,
+or where the final probabilities have an onset that no preview had. It is updated if a later preview
+moves it, and ends with the final probabilities: confirmed by an onset of theirs, or retracted. All
+this happens at fixed places of the absolute grid, so that the messages do not depend on how the
+data arrived; the id is that of the first message.
+"""
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from model.look_ahead import (
+    EARLY_THRESHOLDS,
+    RISE,
+    S_AFTER_P_SAMPLES,
+    TRUST_SAMPLES,
+    early_onsets,
+)
 from model.msnet import PHASES
 from model.onsets import Onset
 from model.preprocess import BLOCK
-from streamer.picking.track import Step, Track
-from streamer.picks import Pick, pick_id
+from streamer.picking.track import Response, Step, Track
+from streamer.picks import Pick, Status, pick_id
 from streamer.timebase import NS_PER_MS, NS_PER_S, sample_time_ns
 from streamer.waveforms.stations import Component
 
 # Where data begin, the first blocks have nothing before them that an onset could stand out from.
 BLIND_BLOCKS = 2
 
+# A provisional pick that moves by less is left as it is until it is final: 0.1 s at 100 Hz.
+MOVED_SAMPLES = 10
+
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Who picks, with what: copied into every pick. `thresholds` are probabilities for P and S."""
+    """Who picks, with what: copied into every pick. `thresholds` are probabilities for P and S.
+
+    `provisional`: whether picks are published before they are final.
+    """
 
     model: str
     model_sha: str
@@ -32,12 +52,20 @@ class Provenance:
     sampling: tuple[tuple[str, str], ...]
     agency: str
     author: str
+    provisional: bool = True
+
+    @property
+    def early_thresholds(self) -> tuple[float, ...]:
+        """Probabilities of P and S from which a preview is believed."""
+        pairs = zip(self.thresholds, EARLY_THRESHOLDS, strict=True)
+        return tuple(max(pair) for pair in pairs)
 
     @property
     def cfg(self) -> str:
         """8 hex digits of the settings that decide about picks."""
+        early = [self.early_thresholds, TRUST_SAMPLES, RISE] if self.provisional else None
         settings = json.dumps(
-            [self.thresholds, self.separation_samples, BLIND_BLOCKS, self.sampling]
+            [self.thresholds, self.separation_samples, BLIND_BLOCKS, self.sampling, early]
         )
         return hashlib.sha256(settings.encode()).hexdigest()[:8]
 
@@ -48,40 +76,129 @@ class Provenance:
 
 
 class Picker:
-    """Runs the onset rule over the probabilities of each step and writes the picks."""
+    """Runs the onset rule over what the network answers, and leads each pick through its life."""
 
     def __init__(self, provenance: Provenance) -> None:
         self.provenance = provenance
         self.counts: Counter[str] = Counter()
         self._cfg, self._origin = provenance.cfg, provenance.origin_hex6
+        self._separation = provenance.separation_samples
 
-    def pick(self, step: Step, probability: npt.NDArray[np.float32]) -> list[Pick]:
-        """Picks that became certain with this step; `probability` is (2, blocks x 100)."""
-        detector = step.track.detector
-        onsets: list[Onset] = []
-        if step.known_blocks < step.blocks:
-            first = (step.first_block + step.known_blocks) * BLOCK
-            if detector.open and detector.end != first:
-                onsets += detector.finish()
-            onsets += detector.push(first, probability[:, step.known_blocks * BLOCK :])
+    def pick(self, step: Step, response: Response) -> list[Pick]:
+        """The messages of this step, in the order in which they became due."""
+        lag = (step.first_block + step.blocks) * BLOCK - response.stop
+        messages: list[Pick] = []
+        for end, preview in response.previews:
+            messages += self._judge(step, response, end - lag)
+            messages += self._believe(step, response, end, preview)
+        messages += self._judge(step, response, response.stop)
         if step.ends:
-            onsets += detector.finish()
-        return [pick for onset in onsets for pick in self._to_pick(step, onset)]
+            messages += self._settle(step.track, response, step.track.detector.finish())
+        return messages
 
-    def _to_pick(self, step: Step, onset: Onset) -> Iterable[Pick]:
+    def _judge(self, step: Step, response: Response, stop: int) -> Iterator[Pick]:
+        """The final probabilities up to sample `stop`.
+
+        A pick that is not final meets them block by block, as if they had come so.
+        """
+        track, detector = step.track, step.track.detector
+        first = max(response.start, step.begins, track.next_output)
+        if first < stop and detector.open and detector.end != first:
+            yield from self._settle(track, response, detector.finish())
+        while first < stop:
+            end = first + (stop - first - 1) % BLOCK + 1 if track.provisional else stop
+            piece = response.probability[:, first - response.start : end - response.start]
+            track.next_output = end
+            onsets = detector.push(first, piece)
+            if onsets or track.provisional:
+                yield from self._settle(track, response, onsets)
+            first = end
+
+    def _settle(self, track: Track, response: Response, onsets: list[Onset]) -> Iterator[Pick]:
+        """Final onsets, each confirming the provisional pick that is nearest; then retractions."""
+        for onset in onsets:
+            track.settled[onset.phase] = onset.index
+            provisional = self._nearest(track, onset)
+            new = self._to_pick(track, response, onset)
+            if new is None:
+                self.counts["suppressed_data_start"] += 1
+                continue
+            self.counts[f"picks_{new.phase}"] += 1
+            if provisional is None:
+                yield new
+            else:
+                track.provisional.remove(provisional)
+                yield _revision(provisional[1], new, "update", final=1)
+        decided = track.detector.decided
+        # A trace that has ended decided up to its end, and nothing about what may follow.
+        reach = self._separation if track.detector.open else 0
+        for provisional in list(track.provisional):
+            onset, pick = provisional
+            if onset.index + reach < decided:
+                track.provisional.remove(provisional)
+                self.counts["picks_retracted"] += 1
+                now = replace(pick, data_ns=track.station.arrived_ns)
+                yield _revision(pick, now, "retract", final=1)
+
+    def _believe(
+        self, step: Step, response: Response, end: int, preview: npt.NDArray[np.float32]
+    ) -> Iterator[Pick]:
+        """Provisional picks, new or moved, of a preview that ends at sample `end`."""
+        track, thresholds = step.track, self.provenance.early_thresholds
+        for onset in early_onsets(preview, end, thresholds, self._separation):
+            known = self._nearest(track, onset)
+            if known is None and not (
+                self._is_news(track, onset, step.begins) and _may_be_early(track, onset)
+            ):
+                continue
+            new = self._to_pick(track, response, onset, newest_block=end // BLOCK - 1)
+            if new is None:
+                continue
+            if known is None:
+                self.counts["picks_provisional"] += 1
+                message = replace(new, final=0)
+            elif abs(onset.index - known[0].index) > MOVED_SAMPLES:
+                track.provisional.remove(known)
+                message = _revision(known[1], new, "update", final=0)
+            else:
+                continue
+            track.provisional.append((onset, message))
+            yield message
+
+    def _is_news(self, track: Track, onset: Onset, begins: int) -> bool:
+        """Not judged yet, and no second opinion on an onset that is final."""
+        judged = max(track.detector.decided, begins)
+        return onset.index >= max(judged, track.settled[onset.phase] + self._separation)
+
+    def _nearest(self, track: Track, onset: Onset) -> tuple[Onset, Pick] | None:
+        """The provisional pick that `onset` is about."""
+        near = [
+            (abs(known.index - onset.index), n)
+            for n, (known, _) in enumerate(track.provisional)
+            if known.phase == onset.phase and abs(known.index - onset.index) <= self._separation
+        ]
+        return track.provisional[min(near)[1]] if near else None
+
+    def _to_pick(
+        self, track: Track, response: Response, onset: Onset, newest_block: int | None = None
+    ) -> Pick | None:
+        """The pick of an onset as if it were final and the first; None if it is suppressed.
+
+        What follows `newest_block` is not known yet, and no gap.
+        """
         block = int(onset.index // BLOCK)
-        if not step.validity(block, BLIND_BLOCKS, 0).any(axis=0).all():
-            self.counts["suppressed_data_start"] += 1
-            return
+        if not response.validity(block, BLIND_BLOCKS, 0).any(axis=0).all():
+            return None
         phase = PHASES[onset.phase]
-        before, after = step.track.context.reach(block)
-        valid = step.validity(block, before, after)
+        before, after = track.context.reach(block)
+        if newest_block is not None:
+            after = min(after, newest_block - block)
+        valid = response.validity(block, before, after)
         here = valid[:, before]
-        component = _reported_on(step.track, phase, here)
-        instrument = step.track.station.instrument
-        t_ns = _onset_time_ns(step.track, onset, component)
-        self.counts[f"picks_{phase}"] += 1
-        yield Pick(
+        component = _reported_on(track, phase, here)
+        instrument = track.station.instrument
+        t_ns = _onset_time_ns(track, onset, component)
+        return Pick(
             id=pick_id(instrument, phase, t_ns, self._origin),
             rev=0,
             status="new",
@@ -97,11 +214,24 @@ class Picker:
             cfg=self._cfg,
             agency=self.provenance.agency,
             author=self.provenance.author,
-            data_ns=step.track.station.progress_ns,
+            data_ns=track.station.arrived_ns,
             made_ns=0,
             n_comp=int(here.sum()),
             qual=_quality(valid),
         )
+
+
+def _may_be_early(track: Track, onset: Onset) -> bool:
+    """An S only behind a P, final or not."""
+    if PHASES[onset.phase] == "P":
+        return True
+    p_at = [track.settled[0], *(known.index for known, _ in track.provisional if known.phase == 0)]
+    return any(0 < onset.index - index < S_AFTER_P_SAMPLES for index in p_at)
+
+
+def _revision(old: Pick, new: Pick, status: Status, *, final: int) -> Pick:
+    """The next state of `old`, with what `new` knows."""
+    return replace(new, id=old.id, rev=old.rev + 1, status=status, final=final)
 
 
 def _onset_time_ns(track: Track, onset: Onset, component: Component) -> int:

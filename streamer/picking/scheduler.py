@@ -8,21 +8,28 @@ import structlog
 from streamer.clock import Clock
 from streamer.picking.track import Step, Track
 from streamer.seedid import Instrument
+from streamer.timebase import NS_PER_S
 from streamer.waveforms.records import Record
 from streamer.waveforms.stations import SLOTS, Station, StationBank
 
 log = structlog.get_logger()
 
 # Blocks in one step. Live stations advance by the first; a backlog is worked off in longer steps,
-# which spend less on context. Few sizes, so that stations that catch up share batches.
-STEP_BLOCKS = (1, 2, 5, 10, 30, 60)
+# which cost less. Few sizes, so that stations that catch up share batches.
+STEP_BLOCKS = (1, 2, 5, 10, 30, 60, 240)
+BATCH_BLOCKS = 512  # of all stations of a batch: more do not fit into the caches of a processor
+
+# Only stations with new data are looked at, and all of them so often for what is due for want of
+# data.
+SWEEP_NS = NS_PER_S
 
 
 class Scheduler:
     """Turns what the rings hold into batches of steps.
 
     `make_track` builds the track of a station once its rate is known; it raises ValueError for a
-    rate the network cannot take. `step_blocks` is the least number of new blocks worth a step.
+    rate the network cannot take. `step_blocks` is the least number of new blocks worth a step; it
+    may be changed at any time.
     """
 
     def __init__(
@@ -32,16 +39,17 @@ class Scheduler:
         clock: Clock,
         *,
         step_blocks: int = 1,
-        batch_stations: int = 64,
+        batch_stations: int = 256,
         silence_flush_s: float = 60.0,
     ) -> None:
         self._bank = bank
         self._make_track = make_track
         self._clock = clock
-        self._step_blocks = step_blocks
+        self.step_blocks = step_blocks
         self._batch_stations = batch_stations
         self._silence_flush_s = silence_flush_s
         self._tracks: dict[Instrument, Track | None] = {}
+        self._swept_ns = 0
 
     def has_room(self, record: Record) -> bool:
         """Whether `record` fits without displacing samples that no step has taken yet.
@@ -51,7 +59,7 @@ class Scheduler:
         """
         station = self._bank.stations.get(record.nslc.instrument)
         track = None if station is None else self._track(station)
-        if station is None or track is None:
+        if station is None or track is None or record.end_ns < track.roomy_until_ns:
             return True
         component = station.components[SLOTS.get(record.nslc.component, 0)]
         if component is None or component.ring is None or component.ring.rate != record.rate:
@@ -62,15 +70,22 @@ class Scheduler:
         if not track.ready_blocks(self._clock()):
             track.give_up_behind()
             self._bank.counts["components_given_up"] += 1
+        self._bank.changed[station] = None  # its next steps make room: let them not wait
         return False
 
     def collect(self, least_blocks: int | None = None) -> list[list[Step]]:
-        """Batches of the steps that are due now, most blocks first; empty when nothing is due.
+        """Batches of the steps that are due now: urgent stations first, then most blocks first.
 
         A station that fell silent is asked for all it has, and then for what still waits for its
         right context. `least_blocks` overrides `step_blocks`.
         """
-        return self._collect(least_blocks or self._step_blocks, self._silence_flush_s)
+        now_ns = self._clock()
+        everywhere = least_blocks is not None or now_ns - self._swept_ns >= SWEEP_NS
+        if everywhere:
+            self._swept_ns = now_ns
+        changed = self._bank.take_changed()
+        stations = self._bank.stations.values() if everywhere else changed
+        return self._collect(stations, least_blocks or self.step_blocks, self._silence_flush_s)
 
     def finish(self) -> list[list[Step]]:
         """The data end here for good: the steps of all that is left, as if all had fallen silent.
@@ -78,26 +93,30 @@ class Scheduler:
         The batches are to be taken in order: a station may be in several.
         """
         batches: list[list[Step]] = []
-        while due := self._collect(1, -1.0):
+        while due := self._collect(self._bank.stations.values(), 1, -1.0):
             batches += due
         return batches
 
-    def _collect(self, least_blocks: int, silence_flush_s: float) -> list[list[Step]]:
+    def _collect(
+        self, stations: Iterable[Station], least_blocks: int, silence_flush_s: float
+    ) -> list[list[Step]]:
         now_ns = self._clock()
-        by_blocks: dict[int, list[Step]] = defaultdict(list)
-        for track in self._active_tracks():
-            silent = track.station.silent_for_s(now_ns) > silence_flush_s
-            least = 1 if silent else least_blocks
-            step = _next_step(track, least, now_ns, patient=not silent)
+        alike: dict[tuple[bool, int], list[Step]] = defaultdict(list)
+        for station in stations:
+            track = self._track(station)
+            if track is None:
+                continue
+            silent = station.silent_for_s(now_ns) > silence_flush_s
+            least = 1 if silent or track.urgent else least_blocks
+            ready = track.ready_blocks(now_ns, patient=not silent)
+            step = track.advance(_longest_step(ready)) if ready >= least else None
             if step is None and silent:
                 step = track.finish()
             if step is not None:
-                by_blocks[step.blocks].append(step)
-        return self._batches(by_blocks)
-
-    def _active_tracks(self) -> Iterable[Track]:
-        tracks = (self._track(station) for station in self._bank.stations.values())
-        return (track for track in tracks if track is not None)
+                alike[track.urgent, step.blocks].append(step)
+                if step.blocks < ready:
+                    self._bank.changed[station] = None
+        return self._batches(alike)
 
     def _track(self, station: Station) -> Track | None:
         """The track of a station; None before its first record, or for good if it was rejected."""
@@ -113,22 +132,13 @@ class Scheduler:
             self._bank.counts["stations_rejected"] += 1
             return None
 
-    def _batches(self, by_blocks: dict[int, list[Step]]) -> list[list[Step]]:
-        size = self._batch_stations
-        return [
-            steps[start : start + size]
-            for _, steps in sorted(by_blocks.items(), reverse=True)
-            for start in range(0, len(steps), size)
-        ]
+    def _batches(self, alike: dict[tuple[bool, int], list[Step]]) -> list[list[Step]]:
+        batches = []
+        for (_, blocks), steps in sorted(alike.items(), key=lambda item: item[0], reverse=True):
+            size = max(min(self._batch_stations, BATCH_BLOCKS // max(blocks, 1)), 1)
+            batches += [steps[start : start + size] for start in range(0, len(steps), size)]
+        return batches
 
 
-def _next_step(track: Track, least_blocks: int, now_ns: int, *, patient: bool) -> Step | None:
-    """The longest step that is due, or None; one that gives out nothing is followed by the next."""
-    while True:
-        ready = track.ready_blocks(now_ns, patient=patient)
-        size = next((size for size in STEP_BLOCKS[::-1] if least_blocks <= size <= ready), None)
-        if size is None:
-            return None
-        step = track.advance(size)
-        if step.blocks:
-            return step
+def _longest_step(ready: int) -> int:
+    return next(size for size in STEP_BLOCKS[::-1] if size <= ready)

@@ -1,20 +1,22 @@
-"""The way of one station through the network: which block is next, and the context it needs.
+"""The way of one station through the network: which blocks are next, and what they are made of.
 
 A block is 100 samples of the input of the network, on the absolute grid (a multiple of 100 since
-the epoch). The probabilities of a block are final once `context_blocks` further blocks are known,
-so every block is asked of the network once, and each step covers new blocks only. A network that
-works on windows gives out a hop of several blocks at once; hops lie on the absolute grid as well.
+the epoch). Every block of a station is taken from its rings once and goes through the network once;
+what the network still has to remember of earlier ones, it keeps by the row of the station.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from math import inf
 
 import numpy as np
 import numpy.typing as npt
 
-from model.onsets import OnsetDetector
-from model.preprocess import BLOCK, MODEL_RATE, Resampler, constant
+from model.onsets import Onset, OnsetDetector
+from model.preprocess import BLOCK, MODEL_RATE, Resampler
+from streamer.picks import Pick
+from streamer.timebase import NS_PER_S
 from streamer.waveforms.ring import ChannelRing
 from streamer.waveforms.stations import SLOT_COUNT, Station
 
@@ -28,10 +30,11 @@ class Sampling(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Blocks that a hop depends on: before it for the normaliser, around it for the network.
+    """What the network of a track looks at, in blocks.
 
-    `hop` blocks are given out together, from a multiple of it on; `rate` (samples/s) is the one
-    the network knows.
+    Its probabilities depend on `history` blocks before the `network` blocks on each side of them.
+    `hop` blocks are given out together, from a multiple of it on; `rate` (samples/s) is the one the
+    network knows.
     """
 
     history: int
@@ -41,7 +44,7 @@ class Context:
 
     @property
     def kept(self) -> int:
-        """Blocks a track must remember: what the blocks not yet given out depend on."""
+        """Blocks that the probabilities not yet given out depend on."""
         return self.history + 2 * (self.network + self.hop - 1)
 
     def hop_start(self, block: int) -> int:
@@ -56,22 +59,45 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One advance of one station: the input of the network for `blocks` new probability blocks.
+    """One advance of one station by `blocks` new blocks from `first_block` on.
 
-    samples: (3, n x 100) float64 and valid: (3, n) bool, of the blocks from `origin` on; without
-    hops n is context.kept + blocks. `first_block` is the first block the probabilities are for; the
-    first `known_blocks` of them lie before the data or were given out when the station fell silent.
-    `ends`: no data follow for now.
+    raw: (3, n) float64, what the instrument recorded for them at its own rate; received: (3,
+    blocks), which of them depend on received samples only. Data begin at `begins`, a sample index
+    at the rate of the network: nothing before it is to be given out. `fresh`: nothing that the
+    network remembers counts. `ends`: no data follow for now, give out what waits for them; such a
+    step has no blocks. The last of the data arrived at `arrived_ns`.
     """
 
     track: "Track"
-    samples: npt.NDArray[np.float64]
-    valid: npt.NDArray[np.bool_]
-    origin: int
     first_block: int
     blocks: int
-    known_blocks: int
+    raw: npt.NDArray[np.float64]
+    received: npt.NDArray[np.bool_]
+    begins: int
+    fresh: bool
     ends: bool
+    arrived_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What the network answers to a step.
+
+    probability: (2, n) of P and S from sample `start` on; 0 where nothing was recorded. valid: (3,
+    m), which components were recorded in the blocks from `origin` on, up to the newest. previews:
+    probabilities (2, k) of what is not final yet, each with the sample index at which it ends.
+    """
+
+    start: int
+    probability: npt.NDArray[np.float32]
+    origin: int
+    valid: npt.NDArray[np.bool_]
+    previews: tuple[tuple[int, npt.NDArray[np.float32]], ...] = ()
+
+    @property
+    def stop(self) -> int:
+        """Sample index after the last probability."""
+        return self.start + int(self.probability.shape[1])
 
     def validity(self, block: int, before: int, after: int) -> npt.NDArray[np.bool_]:
         """Validity (3, before + 1 + after) around `block`; not valid outside what is remembered."""
@@ -84,10 +110,21 @@ class Step:
 
 
 class Track:
-    """State of one station between steps: position, remembered blocks, onset detector."""
+    """State of one station between steps: its position, its onsets, its unfinished picks.
+
+    `row` is its place in the memory of the network. An `urgent` station is served first, and at
+    every block even when the others advance in wider steps.
+    """
 
     def __init__(
-        self, station: Station, sampling: Sampling, context: Context, detector: OnsetDetector
+        self,
+        station: Station,
+        sampling: Sampling,
+        context: Context,
+        detector: OnsetDetector,
+        row: int = 0,
+        *,
+        urgent: bool = False,
     ) -> None:
         rate = station.rate
         if rate is None:
@@ -95,13 +132,24 @@ class Track:
         self.station = station
         self.context = context
         self.detector = detector
+        self.row = row
+        self.urgent = urgent
         self.rate: Fraction = rate if sampling is Sampling.NATIVE else context.rate
         self.resampler = Resampler(rate, self.rate)
+        self._capacity = min(ring.capacity for ring in station.rings())
+        self._rate_in = rate.numerator, rate.denominator  # a Fraction is slow
         self.next_block = 0  # first block not yet taken from the rings
-        self.next_output = 0  # first block whose probabilities are not yet given out
-        self._started = False
-        self._samples = np.zeros((SLOT_COUNT, context.kept * BLOCK))
-        self._valid = np.zeros((SLOT_COUNT, context.kept), dtype=bool)
+        self.next_output = 0  # first sample whose probabilities are not yet judged
+        self.provisional: list[tuple[Onset, Pick]] = []  # published, not final
+        self.settled = [-inf, -inf]  # sample index of the last final onset of each phase
+        self._begins: int | None = None  # first block since the last long gap
+        self._fresh = True
+        self._finished = 0  # the block before which all was given out for want of further data
+        self._empty_blocks = 0  # taken since the last received sample
+        # In samples of the rings: the first one that is still to be read, and the end of the data
+        # that completes the next block.
+        self._unread = self._needed = 0
+        self.roomy_until_ns = 0  # a record that ends before displaces nothing unread
 
     def ready_blocks(self, now_ns: int, *, patient: bool = True) -> int:
         """How many new blocks are complete on all components worth waiting for.
@@ -111,19 +159,44 @@ class Track:
         rings = self.station.awaited(now_ns, patient=patient)
         if not rings:
             return 0
-        if not self._started:
-            self._begin()
-        return max(min(self._complete(ring) for ring in rings) - self.next_block, 0)
+        if self._begins is None:
+            self._begin(self._first_block_from(0))
+        end = min(ring.end for ring in rings)
+        return self._complete(end) - self.next_block if end >= self._needed else 0
 
     def advance(self, blocks: int) -> Step:
-        """Take `blocks` new blocks from the rings; the step is for none if no hop is complete."""
-        samples, valid = self._fetch(self.next_block, self.next_block + blocks)
-        step = self._step(samples, valid, ends=False)
-        kept = self.context.kept
-        self._samples, self._valid = step.samples[:, -kept * BLOCK :], step.valid[:, -kept:]
-        self.next_block += blocks
-        self.next_output = max(self.next_output, step.first_block + step.blocks)
-        if not self._valid.any():
+        """Take `blocks` new blocks from the rings."""
+        first = self.next_block
+        start, stop = first * BLOCK, (first + blocks) * BLOCK
+        raw_start, raw_stop = self.resampler.input_range(start, stop)
+        raw = np.empty((SLOT_COUNT, raw_stop - raw_start))
+        received = np.zeros((SLOT_COUNT, blocks), dtype=bool)
+        for slot, samples in enumerate(raw):
+            if self.station.read_into(slot, raw_start, raw_stop, samples):
+                received[slot] = True
+            else:
+                _, valid = self.station.read(slot, raw_start, raw_stop)
+                received[slot] = self._received_blocks(valid, first, first + blocks, raw_start)
+        step = Step(
+            track=self,
+            first_block=first,
+            blocks=blocks,
+            raw=raw,
+            received=received,
+            begins=(self._begins or 0) * BLOCK,
+            fresh=self._fresh,
+            ends=False,
+            arrived_ns=self.station.arrived_ns,
+        )
+        self._fresh = False
+        self._move_to(first + blocks)
+        if received[:, -1].any():  # nearly always
+            self._empty_blocks = 0
+            return step
+        recorded = np.flatnonzero(received.any(axis=0))
+        before = self._empty_blocks + blocks
+        self._empty_blocks = blocks - 1 - int(recorded[-1]) if len(recorded) else before
+        if self._empty_blocks >= self.context.kept:
             self._skip_gap()
         return step
 
@@ -132,57 +205,52 @@ class Track:
 
         Nothing is taken from the rings: if the data go on after all, so does the track.
         """
-        if not self._started or self.next_output >= self.next_block:
+        if self._begins is None or self._finished == self.next_block or self._fresh:
             return None
-        blocks = self.context.network + self.context.hop - 1
-        nothing = np.zeros((SLOT_COUNT, blocks * BLOCK))
-        step = self._step(nothing, np.zeros((SLOT_COUNT, blocks), dtype=bool), ends=True)
-        self.next_output = self.next_block
-        return step
+        self._finished = self.next_block
+        return Step(
+            track=self,
+            first_block=self.next_block,
+            blocks=0,
+            raw=np.zeros((SLOT_COUNT, 0)),
+            received=np.zeros((SLOT_COUNT, 0), dtype=bool),
+            begins=self._begins * BLOCK,
+            fresh=False,
+            ends=True,
+            arrived_ns=self.station.arrived_ns,
+        )
 
     def has_room(self, ring: ChannelRing, stop: int) -> bool:
         """Whether data up to sample `stop` fit in `ring` without displacing what is not taken."""
-        if not self._started:
+        if self._begins is None:
             first = ring.next_valid(0)
             return first is None or stop - ring.capacity <= first
-        if self._complete(ring) <= self.next_block:
+        if ring.end < self._needed:
             return True
-        needed, _ = self.resampler.input_range(self.next_block * BLOCK, self.next_block * BLOCK + 1)
-        return stop - ring.capacity <= needed
+        return stop - ring.capacity <= self._unread
 
     def give_up_behind(self) -> None:
         """Wait no longer for the components that keep the next block from being complete."""
-        _, needed = self.resampler.input_range(
-            self.next_block * BLOCK, (self.next_block + 1) * BLOCK
-        )
-        self.station.give_up_before(needed)
+        self.station.give_up_before(self._needed)
 
-    def _step(
-        self, samples: npt.NDArray[np.float64], valid: npt.NDArray[np.bool_], *, ends: bool
-    ) -> Step:
-        complete = self.next_block - self.context.network
-        first = self.context.hop_start(complete)
-        stop = self.next_block if ends else self.context.hop_start(complete + valid.shape[1])
-        return Step(
-            track=self,
-            samples=np.concatenate([self._samples, samples], axis=1),
-            valid=np.concatenate([self._valid, valid], axis=1),
-            origin=self.next_block - self.context.kept,
-            first_block=first,
-            blocks=stop - first,
-            known_blocks=min(max(self.next_output - first, 0), stop - first),
-            ends=ends,
-        )
+    def _begin(self, block: int) -> None:
+        self._begins = block
+        self._fresh = True
+        self._move_to(block)
 
-    def _begin(self) -> None:
-        self._started = True
-        self.next_block = self.next_output = self._first_block_from(0)
+    def _move_to(self, block: int) -> None:
+        self.next_block = block
+        start = block * BLOCK
+        self._unread, self._needed = self.resampler.input_range(start, start + BLOCK)
+        # Two samples early: a record may be placed beside the index of its time.
+        last = self._unread + self._capacity - 2
+        self.roomy_until_ns = last * NS_PER_S * self._rate_in[1] // self._rate_in[0]
 
     def _skip_gap(self) -> None:
-        """Nothing remembered is valid: what follows does not depend on the length of the gap."""
+        """Nothing remembered was recorded: what follows does not depend on the gap's length."""
         block = self._first_block_from(self.next_block)
         if block > self.next_block:
-            self.next_block = self.next_output = block
+            self._begin(block)
 
     def _first_block_from(self, block: int) -> int:
         """First block at or after `block` that holds a received sample; `block` if none does."""
@@ -191,42 +259,27 @@ class Track:
         indices = [index for index in found if index is not None]
         if not indices:
             return block
-        return max(int(min(indices) * self.rate / self.resampler.rate_in) // BLOCK, block)
+        return max(self._block_at(min(indices)), block)
 
-    def _complete(self, ring: ChannelRing) -> int:
-        """First block that the data of `ring` do not reach the end of."""
-        block = int(ring.end * self.rate / self.resampler.rate_in) // BLOCK
-        while self.resampler.input_range(block * BLOCK - 1, block * BLOCK)[1] > ring.end:
+    def _block_at(self, index: int) -> int:
+        """The block in which sample `index` of the rings lies."""
+        return index * self.resampler.up // (self.resampler.down * BLOCK)
+
+    def _complete(self, end: int) -> int:
+        """First block that data up to sample `end` do not complete."""
+        block = self._block_at(end)
+        while self.resampler.input_range(block * BLOCK - 1, block * BLOCK)[1] > end:
             block -= 1
         return block
 
-    def _fetch(
-        self, first_block: int, stop_block: int
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-        """Samples (3, n x 100) at the rate of the network and validity (3, n) of blocks.
-
-        A component that stands still is as good as not recorded.
-        """
-        start, stop = first_block * BLOCK, stop_block * BLOCK
-        input_start, input_stop = self.resampler.input_range(start, stop)
-        samples = np.zeros((SLOT_COUNT, stop - start))
-        valid = np.zeros((SLOT_COUNT, stop_block - first_block), dtype=bool)
-        for slot in range(SLOT_COUNT):
-            raw, received = self.station.read(slot, input_start, input_stop)
-            if received.any():
-                samples[slot] = self.resampler(raw, start, stop)
-                complete = self._complete_blocks(received, first_block, stop_block, input_start)
-                valid[slot] = complete & ~constant(samples[slot])
-        return samples, valid
-
-    def _complete_blocks(
-        self, received: npt.NDArray[np.bool_], first_block: int, stop_block: int, input_start: int
-    ) -> npt.NDArray[np.bool_]:
+    def _received_blocks(
+        self, valid: npt.NDArray[np.bool_], first_block: int, stop_block: int, raw_start: int
+    ) -> npt.NDArray[np.bool_] | bool:
         """Which blocks depend on received samples only."""
-        if received.all():
-            return np.ones(stop_block - first_block, dtype=bool)
+        if not valid.any():
+            return False
         ranges = (
             self.resampler.input_range(block * BLOCK, (block + 1) * BLOCK)
             for block in range(first_block, stop_block)
         )
-        return np.array([received[a - input_start : b - input_start].all() for a, b in ranges])
+        return np.array([valid[a - raw_start : b - raw_start].all() for a, b in ranges])

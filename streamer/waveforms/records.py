@@ -5,11 +5,19 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pymseed import DataEncoding, MiniSEEDError, MS3Record, nslc2sourceid, sourceid2nslc
+from pymseed import (
+    DataEncoding,
+    MiniSEEDError,
+    MS3Record,
+    nslc2sourceid,
+    set_prealloc_block_size,
+    sourceid2nslc,
+)
 
 from streamer.errors import DataError
 from streamer.seedid import Nslc
@@ -23,11 +31,15 @@ RECORD_BYTES = 512  # what SeedLink v3 servers send and every client accepts
 MAX_RECORD_BYTES = 1 << 20
 _READ_BYTES = 4 << 20
 
+# Channels and rates that are remembered: more than one process picks.
+_CHANNELS, _RATES = 1 << 15, 1 << 10
+
 # Start of a fixed section of data header (sequence number, quality, reserved), or of miniSEED 3.
 _HEADER = re.compile(rb"[0-9 \0]{6}[DRQM][ \0]|MS\x03")
 _HEADER_BYTES = 8
 
 _STEIM = (DataEncoding.STEIM1, DataEncoding.STEIM2)
+_DTYPE: dict[str | None, npt.DTypeLike] = {"i": np.int32, "f": np.float32, "d": np.float64}
 _ENCODING = {
     "i": DataEncoding.STEIM2,
     "f": DataEncoding.FLOAT32,
@@ -57,10 +69,10 @@ class Record:
 
     def pieces(self, longest_s: int) -> Iterator["Record"]:
         """The record in consecutive records of at most `longest_s`; most are one piece."""
-        step = max(int(longest_s * self.rate), 1)
-        if len(self.samples) <= step:
+        if len(self.samples) * self.rate.denominator <= longest_s * self.rate.numerator:
             yield self
             return
+        step = max(int(longest_s * self.rate), 1)
         for first in range(0, len(self.samples), step):
             lead_ns = first * NS_PER_S * self.rate.denominator // self.rate.numerator
             piece = self.samples[first : first + step]
@@ -72,8 +84,9 @@ def decode(data: bytes) -> Record:
 
     Raises DataError: broken header, corrupt compression, no samples, or a text record.
     """
+    _allocate_as_needed()
     try:
-        return _record(MS3Record.parse(data, unpack_data=True))
+        return _record(MS3Record.parse(data, unpack_data=True), data)
     except MiniSEEDError as error:
         raise DataError(f"not a readable miniSEED record: {error}") from error
 
@@ -82,10 +95,10 @@ def decode_header(data: bytes) -> tuple[Nslc, int, int]:
     """(nslc, start_ns, end_ns half-open) without unpacking the samples. Raises DataError."""
     try:
         header = MS3Record.parse(data)
-        nslc = Nslc(*sourceid2nslc(header.sourceid))
+        nslc = _nslc(header.sourceid)
         if header.samprate <= 0 or header.samplecnt <= 0:
             raise DataError(f"record of {nslc} has no time series")
-        rate = as_rate(header.samprate)
+        rate = _rate(header.samprate)
     except (MiniSEEDError, ValueError) as error:
         raise DataError(f"not a readable miniSEED record: {error}") from error
     length_ns = header.samplecnt * NS_PER_S * rate.denominator // rate.numerator
@@ -100,6 +113,7 @@ def scan_file(path: Path, on_reject: Callable[[str], None]) -> Iterator[tuple[by
     is not believed. Memory stays bounded whatever the size of the file.
     Raises OSError; a file without any record yields nothing.
     """
+    _allocate_as_needed()
     with path.open("rb") as file:
         buffer, position, offset = b"", 0, 0  # `offset` is the place of buffer[0] in the file
         at_end = False
@@ -116,7 +130,7 @@ def scan_file(path: Path, on_reject: Callable[[str], None]) -> Iterator[tuple[by
             try:
                 # from_buffer, unlike parse, also sizes a last record that has no blockette 1000.
                 header = next(MS3Record.from_buffer(window, unpack_data=True))
-                record, length = _record(header), header.reclen
+                record, length = _record(header, window), header.reclen
             except (MiniSEEDError, DataError) as error:
                 on_reject(f"byte {offset + position}: {error}")
                 position = _next_header(buffer, position + 1, at_end)
@@ -167,25 +181,43 @@ def _next_header(buffer: bytes, position: int, at_end: bool) -> int:
     return len(buffer) if at_end else max(position, len(buffer) - _HEADER_BYTES + 1)
 
 
-def _record(header: MS3Record) -> Record:
+@cache
+def _allocate_as_needed() -> None:
+    """Get no more memory for the samples of a record than they fill.
+
+    By default pymseed gets and returns a megabyte for each, which takes longer than decoding it.
+    """
+    set_prealloc_block_size(0)
+
+
+@lru_cache(_CHANNELS)
+def _nslc(sourceid: str) -> Nslc:
+    return Nslc(*sourceid2nslc(sourceid))
+
+
+_rate = lru_cache(_RATES)(as_rate)
+
+
+def _record(header: MS3Record, raw: bytes | memoryview) -> Record:
+    """`header` with its samples unpacked -> record; `raw` begins with the bytes it comes from."""
     try:
-        nslc = Nslc(*sourceid2nslc(header.sourceid))
-        if header.samprate <= 0 or header.numsamples <= 0 or header.sampletype == "t":
+        nslc = _nslc(header.sourceid)
+        samprate, count = header.samprate, header.numsamples
+        dtype = _DTYPE.get(header.sampletype)
+        if samprate <= 0 or count <= 0 or dtype is None:
             raise DataError(f"record of {nslc} holds no waveform samples")
-        if header.numsamples != header.samplecnt:
-            raise DataError(
-                f"record of {nslc} holds {header.numsamples} of {header.samplecnt} samples"
-            )
-        rate = as_rate(header.samprate)
+        if count != header.samplecnt:
+            raise DataError(f"record of {nslc} holds {count} of {header.samplecnt} samples")
+        rate = _rate(samprate)
     except ValueError as error:
         raise DataError(f"record header makes no sense: {error}") from error
-    samples = np.array(header.np_datasamples)
+    samples = np.frombuffer(header.datasamples, dtype).copy()
     if header.encoding in _STEIM:
-        _check_last_sample(header, int(samples[-1]))
+        _check_last_sample(header, raw, int(samples[-1]))
     return Record(nslc, header.starttime, rate, samples)
 
 
-def _check_last_sample(header: MS3Record, last: int) -> None:
+def _check_last_sample(header: MS3Record, raw: bytes | memoryview, last: int) -> None:
     """Steim frames name their last sample (word 2 of the first, SEED manual, appendix B).
 
     Nothing else tells a spoilt difference from a good one. Either byte order may be the right one.
@@ -195,11 +227,10 @@ def _check_last_sample(header: MS3Record, last: int) -> None:
     if header.formatversion == 2:
         swapped = header.swapflag_dict()["header_swapped"]
         big = (sys.byteorder == "little") == swapped
-        data_at = int.from_bytes(header.record_mv[44:46], "big" if big else "little")
-    word = header.record_mv[data_at + 8 : data_at + 12]
-    named = [int.from_bytes(word, "big", signed=True), int.from_bytes(word, "little", signed=True)]
-    if last not in named:
+        data_at = int.from_bytes(raw[44:46], "big" if big else "little")
+    word = raw[data_at + 8 : data_at + 12]
+    named = int.from_bytes(word, "big", signed=True)
+    if last != named and last != int.from_bytes(word, "little", signed=True):
         raise DataError(
-            f"samples of {header.sourceid} are corrupt: the last is {last}, "
-            f"its header says {named[0]}"
+            f"samples of {header.sourceid} are corrupt: the last is {last}, its header says {named}"
         )

@@ -27,17 +27,10 @@ FUTURE_TOLERANCE_NS = 60 * NS_PER_S
 class Component:
     """One channel of an instrument: its ring, and since when (clock ns) the others are ahead."""
 
-    def __init__(self, nslc: Nslc, buffer_s: float) -> None:
+    def __init__(self, nslc: Nslc) -> None:
         self.nslc = nslc
-        self.ring: ChannelRing | None = None
+        self.ring: ChannelRing | None = None  # made by the first record
         self.behind_since_ns: int | None = None
-        self._buffer_s = buffer_s
-
-    def write(self, record: Record) -> Arrival:
-        """Put the record in the ring, which the first record makes."""
-        if self.ring is None:
-            self.ring = ChannelRing(record.rate, int(self._buffer_s * record.rate))
-        return self.ring.write(record)
 
 
 class Station:
@@ -53,17 +46,15 @@ class Station:
         self.instrument = instrument
         self.components: list[Component | None] = [None] * SLOT_COUNT
         self.declared = False
+        self.rate: Fraction | None = None  # of all components, by the first record
+        self.end = 0  # sample index after the newest sample of any component
         self.since_ns: int | None = None  # clock of the first record
         self.progress_ns = 0  # clock of the last record that moved the end of the data
+        self.arrived_ns = 0  # clock of the last record
         self._buffer_s = buffer_s
         self._timeout_s = component_timeout_s
         self._timeout_ns = int(component_timeout_s * NS_PER_S)
-
-    @property
-    def rate(self) -> Fraction | None:
-        """Sampling rate of the instrument, None before the first record."""
-        rings = self.rings()
-        return rings[0].rate if rings else None
+        self._timeout_samples = 0
 
     def rings(self) -> list[ChannelRing]:
         """The rings that have data, in slot order."""
@@ -76,37 +67,38 @@ class Station:
             raise DataError(f"{nslc} is not a component this network can use ({', '.join(SLOTS)})")
         known = self.components[slot]
         if known is None:
-            known = self.components[slot] = Component(nslc, self._buffer_s)
-        if known.nslc != nslc:
+            known = self.components[slot] = Component(nslc)
+        if known.nslc is not nslc and known.nslc != nslc:
             raise DataError(f"{nslc} takes the place of {known.nslc}: select only one of them")
         return known
 
     def accept(self, record: Record, now_ns: int) -> Arrival:
         """Take one record. Raises DataError for a channel or rate that does not fit."""
-        if not MIN_RATE <= record.rate <= MAX_RATE:
-            raise DataError(f"{record.nslc} has {float(record.rate):g} Hz: not a waveform to pick")
-        rate = self.rate or record.rate
-        if rate != record.rate:
-            raise DataError(
-                f"{record.nslc} has {float(record.rate):g} Hz, its instrument {float(rate):g} Hz:"
-                " restart if the instrument was changed"
-            )
+        if record.rate is not self.rate:  # the same number may be another object
+            self._check_rate(record)
         component = self.component(record.nslc)
-        if self.since_ns is None:
-            self.since_ns = now_ns
-        end_before = self.end
-        arrival = component.write(record)
-        if self.end > end_before:
-            self._note_progress(component, now_ns)
+        if self.rate is None:
+            self.rate, self.since_ns = record.rate, now_ns
+            self._timeout_samples = int(self._timeout_s * record.rate)
         ring = component.ring
-        if ring is not None and self.end - ring.end <= self._timeout_s * record.rate:
+        if ring is None:
+            ring = component.ring = ChannelRing(self.rate, int(self._buffer_s * self.rate))
+        arrival = ring.write(record)
+        if ring.end > self.end:
+            self.end = ring.end
+            self._note_progress(component, now_ns)
+        if self.end - ring.end <= self._timeout_samples:
             component.behind_since_ns = None
         return arrival
 
-    @property
-    def end(self) -> int:
-        """Sample index after the newest sample of any component."""
-        return max((ring.end for ring in self.rings()), default=0)
+    def _check_rate(self, record: Record) -> None:
+        if not MIN_RATE <= record.rate <= MAX_RATE:
+            raise DataError(f"{record.nslc} has {float(record.rate):g} Hz: not a waveform to pick")
+        if self.rate is not None and self.rate != record.rate:
+            raise DataError(
+                f"{record.nslc} has {float(record.rate):g} Hz, its instrument "
+                f"{float(self.rate):g} Hz: restart if the instrument was changed"
+            )
 
     def _note_progress(self, first: Component, now_ns: int) -> None:
         """`first` is ahead of the others now; time in which all were silent counts for none."""
@@ -162,13 +154,23 @@ class Station:
             return np.zeros(stop - first), np.zeros(stop - first, dtype=bool)
         return component.ring.read(first, stop)
 
+    def read_into(self, slot: int, first: int, stop: int, out: npt.NDArray[np.float64]) -> bool:
+        """The samples of `read` into `out` (n,); whether all are valid. Cheap if they are."""
+        component = self.components[slot]
+        if component is None or component.ring is None:
+            out[:] = 0
+            return False
+        return component.ring.read_into(first, stop, out)
+
 
 class StationBank:
     """All stations of this process, and the count of what became of their records."""
 
     def __init__(self, clock: Clock, buffer_s: float, component_timeout_s: float = 30.0) -> None:
         self.stations: dict[Instrument, Station] = {}
+        self.changed: dict[Station, None] = {}  # a set that keeps its order
         self.counts: Counter[str] = Counter()
+        self._by_channel: dict[Nslc, Station] = {}
         self._clock = clock
         self._buffer_s = buffer_s
         self._component_timeout_s = component_timeout_s
@@ -179,19 +181,34 @@ class StationBank:
         station.component(nslc)
         station.declared = True
 
-    def accept(self, record: Record) -> Station:
+    def accept(self, record: Record, arrived_ns: int | None = None) -> Station:
         """Put a record where it belongs and count its verdict.
 
-        Raises DataError (not counted here) for one that has no place.
+        It arrived at `arrived_ns` of the clock, if not just now. Raises DataError (not counted
+        here) for one that has no place.
         """
         now_ns = self._clock()
         if record.end_ns > now_ns + FUTURE_TOLERANCE_NS:
             raise DataError(f"{record.nslc} is stamped in the future: {iso(record.start_ns)}")
-        station = self._station(record.nslc.instrument)
+        station = self.find(record.nslc) or self._station(record.nslc.instrument)
         arrival = station.accept(record, now_ns)
+        station.arrived_ns = arrived_ns or now_ns
+        self._by_channel[record.nslc] = station
         self.counts[arrival.verdict] += 1
-        self.counts["missing_samples"] += arrival.missing_samples
+        if arrival.missing_samples:
+            self.counts["missing_samples"] += arrival.missing_samples
+        self.changed[station] = None
         return station
+
+    def find(self, nslc: Nslc) -> Station | None:
+        """The station that has taken records of this channel; None before the first."""
+        return self._by_channel.get(nslc)
+
+    def take_changed(self) -> list[Station]:
+        """The stations that got records since the last call, by the first of them."""
+        changed = list(self.changed)
+        self.changed.clear()
+        return changed
 
     def _station(self, instrument: Instrument) -> Station:
         if instrument not in self.stations:

@@ -13,7 +13,7 @@ from pathlib import Path
 from streamer.bus.redis_streams import read_picks
 from streamer.bus.redis_url import parse_redis_url
 from streamer.demo import load_recordings
-from streamer.picks import Pick
+from streamer.picks import Pick, latest
 from streamer.waveforms.records import Record, encode
 
 TIMEOUT_S = 60.0
@@ -90,9 +90,14 @@ class Daemon:
         return self.process.wait(TIMEOUT_S)
 
 
-def picks_of(url: str) -> list[Pick]:
-    """The picks on the stream of a server, without login."""
+def messages_of(url: str) -> list[Pick]:
+    """All that is on the stream of a server, without login."""
     return read_picks(parse_redis_url(url, environ={}))
+
+
+def picks_of(url: str) -> list[Pick]:
+    """The picks on the stream of a server, each as it stands."""
+    return latest(messages_of(url))
 
 
 def write_archive(folder: Path, record_bytes: dict[str, int], skip: range = range(0)) -> Path:

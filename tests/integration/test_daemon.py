@@ -11,6 +11,7 @@ from bus_servers import ServerProcess
 from daemon_parts import (
     Daemon,
     essence,
+    messages_of,
     msnet_stream,
     picks_of,
     replaying,
@@ -37,8 +38,8 @@ def offline_picks(*arguments: object) -> list[Pick]:
 
 
 def published(daemon: Daemon, url: str, count: int) -> list[Pick]:
-    """The picks on the stream once there are at least `count`, after an orderly end."""
-    daemon.wait_for(lambda: len(picks_of(url)) >= count)
+    """The picks on the stream once at least `count` are final, after an orderly end."""
+    daemon.wait_for(lambda: sum(pick.final for pick in picks_of(url)) >= count)
     assert daemon.stop() == 0, daemon.log_path.read_text()
     return picks_of(url)
 
@@ -66,9 +67,15 @@ def test_the_stream_gives_the_picks_of_the_files_whatever_the_records(
             arguments = ("--stations", "BW.*", "--server", server, "--redis", url, "-c", settings)
             with Daemon(tmp_path, *arguments) as daemon:
                 streamed = published(daemon, url, len(expected))
+                messages = messages_of(url)
     finally:
         redis.kill()
     assert essence(streamed) == essence(expected)
+    for pick in streamed:
+        life = [message for message in messages if message.id == pick.id]
+        assert [message.rev for message in life] == list(range(pick.rev + 1))
+        assert [message.final for message in life] == [0] * pick.rev + [1]
+    assert any(pick.rev for pick in streamed), "no pick was published before it was final"
     by_id = {pick.id: pick.prob for pick in expected}
     assert all(abs(pick.prob - by_id[pick.id]) <= 1e-4 for pick in streamed)
 

@@ -1,4 +1,6 @@
-"""A ring against the plainest model of it: a dictionary from index to the first value received."""
+"""A ring against the plainest model of it, a dictionary from index to the first value received;
+and its short cuts against itself without them.
+"""
 
 import itertools
 from fractions import Fraction
@@ -106,3 +108,69 @@ def test_every_sample_keeps_the_clock_offset_of_its_record(offsets_ms, seed):
     for number, offset_ms in enumerate(offsets_ms):
         for index in (number * 20, number * 20 + 19):
             assert ring.offset_ns(T0 + index) == offset_ms * 1_000_000
+
+
+class LongWayRing(ChannelRing):
+    """Takes every record and answers every read position by position."""
+
+    def _can_append(self, samples: np.ndarray) -> bool:
+        return False
+
+    def _whole(self, first: int, stop: int) -> bool:
+        return False
+
+
+# A record begins so many samples behind the end of the data: most continue it.
+LEADS = st.just(0) | st.sampled_from([0, 0, -1, 1, -3, 5, -40, 70, -200])
+ARRIVALS = st.lists(
+    st.tuples(
+        LEADS,
+        st.integers(1, 20) | st.sampled_from([CAPACITY, CAPACITY + 3, 3 * CAPACITY]),
+        st.sampled_from([np.int32] * 8 + [np.float32, np.float64]),
+        st.sampled_from([0] * 6 + [1, 6, -4]),  # of the clock, ms
+        st.sampled_from([None] * 6 + [0, 3]),  # which sample is no number
+        st.booleans(),  # whether it repeats the value that is there
+    ),
+    min_size=1,
+    max_size=15,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(arrivals=ARRIVALS, rate=st.sampled_from([Fraction(50), Fraction(100), Fraction(125, 2)]))
+def test_short_cuts_change_nothing(arrivals, rate):
+    """Continuing records and uninterrupted reads are copied whole; all else is looked at closely.
+
+    At 100 Hz one sample is within the tolerance of the clock.
+    """
+    ring, long_way = ChannelRing(rate, CAPACITY), LongWayRing(rate, CAPACITY)
+    for number, (lead, count, dtype, offset_ms, bad, repeats) in enumerate(arrivals):
+        first = (ring.end or T0) + lead
+        # What float32 cannot hold of int32, and int32 not of float32.
+        value = 100_000_001 * number if dtype is np.int32 else number + 0.25
+        values = np.full(count, 1 if repeats else value, dtype=dtype)
+        if bad is not None and bad < count and dtype is not np.int32:
+            values[bad] = np.nan
+        start_ns = sample_time_ns(first, rate) + offset_ms * 1_000_000
+        arriving = Record(NSLC, start_ns, rate, values)
+        assert ring.locate(arriving) == long_way.locate(arriving)
+        assert ring.write(arriving) == long_way.write(arriving)
+        assert ring.end == long_way.end
+        for back in (CAPACITY + 5, CAPACITY, 25, 8, 1):
+            begin = ring.end - back
+            assert ring.next_valid(begin) == long_way.next_valid(begin)
+            assert_alike(ring, long_way, begin, ring.end)
+            assert_alike(ring, long_way, begin, begin + 6)
+    for index in range(ring.end - CAPACITY, ring.end):
+        if ring.next_valid(index) == index:
+            assert ring.offset_ns(index) == long_way.offset_ns(index)
+
+
+def assert_alike(ring: ChannelRing, long_way: ChannelRing, first: int, stop: int) -> None:
+    samples, valid = ring.read(first, stop)
+    expected, expected_valid = long_way.read(first, stop)
+    assert np.array_equal(samples, expected)
+    assert np.array_equal(valid, expected_valid)
+    out = np.full(stop - first, np.nan)
+    assert ring.read_into(first, stop, out) == valid.all()
+    assert np.array_equal(out, expected)

@@ -110,6 +110,11 @@ class Limited:
             return None
 
 
+def test_status_lines_pass_however_short_their_interval_is_set():
+    limited = Limited()
+    assert all(limited.passes("status") for _ in range(3 * LINES_PER_MINUTE))
+
+
 def test_five_lines_a_minute_pass_and_the_next_says_how_many_did_not():
     limited = Limited()
     passed = [limited.passes(station="CI.PASC") for _ in range(LINES_PER_MINUTE + 3)]

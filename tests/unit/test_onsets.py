@@ -138,3 +138,14 @@ def test_memory_is_bounded_by_the_separation():
     for start in range(0, 100_000, 1000):
         detector.push(start, rng.random((2, 1000)).astype(np.float32))
     assert detector._trace.shape[1] <= 2 * SEPARATION
+    assert detector._trace.base is None  # or the traces of a whole batch would stay with it
+
+
+def test_what_is_decided_lies_one_separation_behind_the_end_until_the_traces_finish():
+    detector = OnsetDetector((0.3,), SEPARATION)
+    detector.push(10_000, trace(length=30)[None])
+    assert (detector.end, detector.decided, detector.open) == (10_030, 10_000, True)
+    detector.push(10_030, trace(length=300)[None])
+    assert (detector.end, detector.decided) == (10_330, 10_330 - SEPARATION)
+    detector.finish()
+    assert (detector.end, detector.decided, detector.open) == (10_330, 10_330, False)

@@ -2,87 +2,12 @@
 
 from fractions import Fraction
 
-import numpy as np
 import pytest
+from pick_scene import CONTEXT, LEAD, NOW_NS, T0_S, THREE, Scene, provenance
 
-from model.onsets import OnsetDetector
-from model.preprocess import BLOCK
-from streamer.picking.picker import BLIND_BLOCKS, Picker, Provenance
-from streamer.picking.track import Context, Sampling, Step, Track
-from streamer.picks import Pick
-from streamer.seedid import Nslc
-from streamer.timebase import NS_PER_S, iso, sample_time_ns
-from streamer.waveforms.records import Record
-from streamer.waveforms.stations import Station
-
-T0_S = 1_600_000_000
-NOW_NS = (T0_S + 500) * NS_PER_S
-CONTEXT = Context(history=5, network=3)
-LEAD = 1000  # samples of probability before the data
-
-
-def provenance(**changes: object) -> Provenance:
-    facts = {
-        "model": "net@1",
-        "model_sha": "0123abcd",
-        "thresholds": (0.3, 0.4),
-        "separation_samples": 50,
-        "sampling": (),
-        "agency": "AG",
-        "author": "me",
-    }
-    return Provenance(**facts | changes)
-
-
-class Scene:
-    """A station with 60 s of data; probabilities are drawn by the test instead of a network."""
-
-    def __init__(
-        self,
-        components: dict[str, list[tuple[float, float]]],
-        *,
-        hz: Fraction = Fraction(100),
-        sampling: Sampling = Sampling.RESAMPLE,
-        offset_ns: int = 0,
-        filled_s: float = 0.0,
-    ) -> None:
-        self.station = Station(Nslc("XX", "A", "00", "HHZ").instrument, 300, 30)
-        self.station.declared = True
-        for component, spans in components.items():
-            for start_s, stop_s in spans:
-                first = round((T0_S + start_s) * hz)
-                samples = np.arange(round((stop_s - start_s) * hz), dtype=np.int32)
-                samples[: round(filled_s * hz)] = 0
-                nslc = Nslc("XX", "A", "00", f"HH{component}")
-                start_ns = sample_time_ns(first, hz) + offset_ns
-                self.station.accept(Record(nslc, start_ns, hz, samples), NOW_NS)
-        self.picker = Picker(provenance())
-        detector = OnsetDetector((0.3, 0.4), 50)
-        self.track = Track(self.station, sampling, CONTEXT, detector)
-        self.probability = np.zeros((2, 10**5), dtype=np.float32)
-        self._origin = int(T0_S * self.track.rate) - LEAD
-
-    def bump(self, phase: int, at_s: float, height: float) -> None:
-        """A peak 10 samples wide, `at_s` after the beginning; the top is one sample."""
-        centre = LEAD + round(at_s * self.track.rate)
-        position = np.arange(centre - 10, centre + 11)
-        shape = height * (1 - np.abs(position - centre) / 11)
-        trace = self.probability[phase]
-        trace[position] = np.maximum(trace[position], shape)
-
-    def picks(self, size: int = 1) -> list[Pick]:
-        found: list[Pick] = []
-        while ready := self.track.ready_blocks(NOW_NS, patient=False):
-            found += self._pick(self.track.advance(min(size, ready)))
-        last = self.track.finish()
-        return found + (self._pick(last) if last else [])
-
-    def _pick(self, step: Step) -> list[Pick]:
-        first = step.first_block * BLOCK - self._origin
-        return self.picker.pick(step, self.probability[:, first : first + step.blocks * BLOCK])
-
-
-THREE = {"Z": [(0, 60)], "N": [(0, 60)], "E": [(0, 60)]}
+from streamer.picking.picker import BLIND_BLOCKS
+from streamer.picking.track import Sampling
+from streamer.timebase import NS_PER_S, iso
 
 
 @pytest.mark.parametrize("size", [1, 7, 60])
@@ -220,11 +145,7 @@ def test_a_station_that_falls_silent_and_goes_on_repeats_no_pick(cut_s):
     scene.bump(0, 20, 0.9)
     found = scene.picks()
     for component in "ZNE":
-        first = round((T0_S + cut_s) * 100)
-        samples = np.arange((T0_S + 60) * 100 - first, dtype=np.int32)
-        nslc = Nslc("XX", "A", "00", f"HH{component}")
-        record = Record(nslc, sample_time_ns(first, Fraction(100)), Fraction(100), samples)
-        scene.station.accept(record, NOW_NS)
+        scene.record(component, cut_s, 60)
     found += scene.picks()
     assert len(found) == len(expected) == 1
     assert abs(found[0].t_ns - expected[0].t_ns) < 60_000_000

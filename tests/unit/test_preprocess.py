@@ -5,7 +5,16 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from model.preprocess import BLOCK, MODEL_RATE, PreprocessConfig, Resampler, constant, normalise
+from model.preprocess import (
+    BLOCK,
+    MODEL_RATE,
+    PreprocessConfig,
+    Resampler,
+    constant,
+    initial_state,
+    normalise,
+    state_size,
+)
 
 CONFIG = PreprocessConfig()
 RATES_HZ = (20, 25, 40, 50, 62.5, 80, 120, 125, 200, 250, 256, 500, 512, 1000)
@@ -176,6 +185,12 @@ def test_native_sampling_passes_the_samples_as_they_are(rate_hz):
     assert np.array_equal(resampler(x, -300, 700), x)
 
 
+@pytest.mark.parametrize("rate_hz", [100, 40, 200, 62.5])
+def test_no_samples_are_asked_for_and_none_are_given(rate_hz):
+    """The step in which a station falls silent has none."""
+    assert Resampler(Fraction(rate_hz))(np.zeros((3, 0)), 700, 700).shape == (3, 0)
+
+
 @pytest.mark.parametrize("rate_hz", [5, 9.99, 100.1, 99.97, 33.3333, 257, 20_000])
 def test_a_rate_that_no_sensible_filter_serves_is_refused(rate_hz):
     with pytest.raises(ValueError, match="cannot resample"):
@@ -195,3 +210,10 @@ def test_a_block_that_never_changes_is_constant_and_a_change_of_one_count_is_non
 
 def test_unknown_samples_are_not_constant():
     assert not constant(np.full((1, BLOCK), np.nan)).any()
+
+
+def test_the_memory_of_a_component_has_a_fixed_size():
+    """Two passes over a block and what goes with them, and the blocks of the noise level."""
+    assert state_size(CONFIG) == 2 * (BLOCK + 1) + 2 * CONFIG.memory_blocks
+    assert initial_state((5, 3), CONFIG).shape == (5, 3, state_size(CONFIG))
+    assert not initial_state((5, 3), CONFIG).any()

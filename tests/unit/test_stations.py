@@ -196,6 +196,17 @@ def test_a_place_without_data_reads_as_not_valid():
         assert not valid.any()
 
 
+def test_samples_are_read_into_given_memory_which_tells_whether_all_are_valid():
+    a_station = station("HHZ", "HHN")
+    a_station.accept(record("HHZ", 0, 1), at(1))
+    first = at(0) // 10**7
+    out = np.full((3, 4), np.nan)
+    assert a_station.read_into(0, first, first + 4, out[0])
+    assert not a_station.read_into(0, first + 98, first + 102, out[1])
+    assert not a_station.read_into(1, first, first + 4, out[2])
+    assert out.tolist() == [[0, 1, 2, 3], [98, 99, 0, 0], [0, 0, 0, 0]]
+
+
 def bank_at(now_s: float) -> StationBank:
     clock = DataClock()
     clock.advance(at(now_s))
@@ -223,6 +234,18 @@ def test_instruments_at_one_site_are_stations_of_their_own():
     for channel in ("HHZ", "HNZ", "HHN"):
         bank.accept(record(channel, 0, 1))
     assert [str(instrument) for instrument in bank.stations] == ["XX.A.00.HH", "XX.A.00.HN"]
+
+
+def test_a_station_is_found_by_each_channel_that_it_took_records_of():
+    bank = bank_at(100)
+    taken = bank.accept(record("HHZ", 0, 1))
+    with pytest.raises(DataError, match="takes the place"):
+        bank.accept(record("HHU", 0, 1))
+    assert bank.find(nslc("HHZ")) is taken
+    assert bank.find(nslc("HHU")) is None
+    assert bank.find(nslc("HHN")) is None
+    assert bank.accept(record("HHN", 0, 1)) is taken
+    assert bank.find(nslc("HHN")) is taken
 
 
 def test_a_record_from_the_future_is_refused():

@@ -1,72 +1,22 @@
-"""A track hands each block of a station to the network once, on the absolute grid."""
+"""A track takes each block of a station from the rings once, on the absolute grid."""
 
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from track_parts import BUFFER_S, NOW_NS, T0_BLOCK, advance, feed, new_station, taken, wave
 
 from model.onsets import OnsetDetector
 from model.preprocess import BLOCK, Resampler
-from streamer.picking.track import Context, Sampling, Step, Track
-from streamer.seedid import Nslc
-from streamer.timebase import NS_PER_S, sample_time_ns
-from streamer.waveforms.records import Record
+from streamer.picking.inference import resampled
+from streamer.picking.track import Context, Response, Sampling, Track
 from streamer.waveforms.stations import Station
 
-NOW_NS = 1_600_000_000 * NS_PER_S
-T0_BLOCK = 1_600_000_000  # block of 1 s at 100 Hz
 CONTEXT = Context(history=3, network=2)
-BUFFER_S = 100
-
-
-def wave(first: int, stop: int) -> np.ndarray:
-    """A value for each sample index that tells where it belongs."""
-    return (np.arange(first, stop) % 1_000_003).astype(np.int32)
-
-
-def new_station(*channels: str) -> Station:
-    station = Station(Nslc("XX", "A", "", "HHZ").instrument, BUFFER_S)
-    for channel in channels or ("HHZ",):
-        station.component(Nslc("XX", "A", "", channel))
-    station.declared = True
-    return station
-
-
-def feed(station: Station, first: int, stop: int, channel: str = "HHZ", rate=Fraction(100)) -> None:
-    """Samples of the absolute indices [first, stop), in one record."""
-    nslc = Nslc("XX", "A", "", channel)
-    samples = wave(first, stop)
-    station.accept(Record(nslc, sample_time_ns(first, rate), rate, samples), NOW_NS)
 
 
 def new_track(station: Station, sampling: Sampling = Sampling.RESAMPLE) -> Track:
     return Track(station, sampling, CONTEXT, OnsetDetector((0.3, 0.3)))
-
-
-def advance(track: Track, *sizes: int) -> list[Step]:
-    """Steps of the given sizes, then of single blocks until nothing is ready."""
-    steps = []
-    for size in sizes:
-        assert track.ready_blocks(NOW_NS) >= size
-        steps.append(track.advance(size))
-    while track.ready_blocks(NOW_NS):
-        steps.append(track.advance(1))
-    return steps
-
-
-def given_out(steps: list[Step]) -> list[int]:
-    """The blocks whose probabilities the steps give for the first time, in that order."""
-    return [
-        block
-        for step in steps
-        for block in range(step.first_block + step.known_blocks, step.first_block + step.blocks)
-    ]
-
-
-def columns(step: Step, block: int) -> slice:
-    """Where the samples of a block are in the input of a step."""
-    origin = step.first_block - CONTEXT.history - CONTEXT.network
-    return slice((block - origin) * BLOCK, (block - origin + 1) * BLOCK)
 
 
 @pytest.mark.parametrize("offset", [0, 1, 50, 99])
@@ -74,37 +24,54 @@ def test_blocks_lie_on_the_absolute_grid_wherever_the_data_begin(offset):
     station = new_station()
     first = T0_BLOCK * BLOCK + offset
     feed(station, first, first + 1000)
-    for step in advance(new_track(station)):
-        for block in range(step.first_block, step.first_block + step.blocks + CONTEXT.network):
-            valid = step.validity(block, 0, 0)[0, 0]
-            assert valid == (first <= block * BLOCK and (block + 1) * BLOCK <= first + 1000)
-            if valid:
-                expected = wave(block * BLOCK, (block + 1) * BLOCK)
-                assert np.array_equal(step.samples[0, columns(step, block)], expected)
+    steps = advance(new_track(station), 2)
+    assert taken(steps) == list(range(T0_BLOCK, T0_BLOCK + 10))
+    for step in steps:
+        assert step.begins == T0_BLOCK * BLOCK
+        for number, block in enumerate(taken([step])):
+            assert step.received[:, number].tolist() == [first <= block * BLOCK, False, False]
+            if first <= block * BLOCK:
+                raw = step.raw[0, number * BLOCK : (number + 1) * BLOCK]
+                assert np.array_equal(raw, wave(block * BLOCK, (block + 1) * BLOCK))
 
 
 @pytest.mark.parametrize("sizes", [(), (30,), (1, 5, 2, 10), (10, 10)])
-def test_each_block_is_given_out_once_and_none_is_left_out(sizes):
-    """From the block in which the data begin to the last with its right context."""
+def test_each_block_is_taken_once_and_none_is_left_out(sizes):
+    """From the block in which the data begin to the last complete one."""
     station = new_station()
     feed(station, T0_BLOCK * BLOCK + 30, (T0_BLOCK + 40) * BLOCK + 99)
     track = new_track(station)
     steps = advance(track, *sizes)
-    assert given_out(steps) == list(range(T0_BLOCK, T0_BLOCK + 40 - CONTEXT.network))
+    assert taken(steps) == list(range(T0_BLOCK, T0_BLOCK + 40))
+    assert [step.fresh for step in steps] == [True] + [False] * (len(steps) - 1)
+    assert not any(step.ends for step in steps)
+
+
+def test_what_waits_at_the_end_of_the_data_is_asked_for_once():
+    """The end takes nothing from the rings."""
+    station = new_station()
+    feed(station, T0_BLOCK * BLOCK, T0_BLOCK * BLOCK + 1050)
+    track = new_track(station)
+    assert track.finish() is None
+    assert track.ready_blocks(NOW_NS) == 10
+    assert track.finish() is None
+    advance(track)
     last = track.finish()
-    assert given_out([*steps, last]) == list(range(T0_BLOCK, T0_BLOCK + 40))
-    assert last.ends
+    assert last is not None
+    assert (last.first_block, last.blocks, last.ends) == (T0_BLOCK + 10, 0, True)
+    assert last.raw.shape == (3, 0)
     assert track.finish() is None
 
 
-def test_a_step_has_all_that_its_blocks_depend_on():
+def test_a_step_has_all_that_its_blocks_depend_on_and_nothing_else():
     station = new_station()
-    feed(station, T0_BLOCK * BLOCK, (T0_BLOCK + 40) * BLOCK)
+    rate = Fraction(200)
+    feed(station, T0_BLOCK * 200, (T0_BLOCK + 40) * 200, rate=rate)
     for step in advance(new_track(station), 5, 2):
-        assert step.samples.shape == (3, (CONTEXT.kept + step.blocks) * BLOCK)
-        assert step.valid.shape == (3, CONTEXT.kept + step.blocks)
-        stop = step.first_block + step.blocks + CONTEXT.network
-        assert columns(step, stop - 1).stop == step.samples.shape[1]
+        start, stop = step.first_block * BLOCK, (step.first_block + step.blocks) * BLOCK
+        first, last = Resampler(rate).input_range(start, stop)
+        assert step.raw.shape == (3, last - first)
+        assert step.received.shape == (3, step.blocks)
 
 
 def test_a_track_that_goes_on_after_it_finished_loses_and_repeats_nothing():
@@ -115,14 +82,14 @@ def test_a_track_that_goes_on_after_it_finished_loses_and_repeats_nothing():
     assert track.finish() is None
     feed(station, (T0_BLOCK + 10) * BLOCK + 50, (T0_BLOCK + 20) * BLOCK)
     later = [*advance(track, 2), track.finish()]
-    assert given_out(steps + later) == list(range(T0_BLOCK, T0_BLOCK + 20))
+    assert taken(steps + later) == list(range(T0_BLOCK, T0_BLOCK + 20))
+    assert not any(step.fresh for step in later)
     block = T0_BLOCK + 10  # half of it came before the silence
-    assert np.array_equal(
-        later[0].samples[0, columns(later[0], block)], wave(block * BLOCK, (block + 1) * BLOCK)
-    )
+    assert np.array_equal(later[0].raw[0, :BLOCK], wave(block * BLOCK, (block + 1) * BLOCK))
 
 
 def test_a_long_gap_is_skipped_and_a_short_one_is_not():
+    """What follows a skipped one begins afresh, as at the first data."""
     for gap_blocks in (3, 5_000):
         station = new_station()
         feed(station, T0_BLOCK * BLOCK, (T0_BLOCK + 10) * BLOCK)
@@ -130,43 +97,77 @@ def test_a_long_gap_is_skipped_and_a_short_one_is_not():
         steps = advance(track)
         begin = T0_BLOCK + 10 + gap_blocks
         feed(station, begin * BLOCK, (begin + 10) * BLOCK)
-        steps += [*advance(track), track.finish()]
-        blocks = given_out(steps)
+        steps += advance(track)
+        blocks = taken(steps)
         assert blocks == sorted(set(blocks))
         assert {*range(T0_BLOCK, T0_BLOCK + 10), *range(begin, begin + 10)} <= set(blocks)
         assert len(steps) < 50
-        assert steps[-1].validity(begin + 9, 3, 1)[0].tolist() == [True] * 4 + [False]
+        skipped = gap_blocks == 5_000
+        later = [step for step in steps if step.first_block >= begin]
+        assert [step.fresh for step in later] == [skipped] + [False] * 9
+        assert {step.begins for step in later} == {(begin if skipped else T0_BLOCK) * BLOCK}
 
 
-def test_a_block_with_a_missing_sample_is_not_valid():
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_gap_is_skipped_once_nothing_that_is_remembered_was_recorded(size):
+    """However it is cut into steps."""
+    station = new_station()
+    begin = T0_BLOCK + 10 + 50
+    feed(station, T0_BLOCK * BLOCK, (T0_BLOCK + 10) * BLOCK)
+    feed(station, begin * BLOCK, (begin + 10) * BLOCK)
+    track = new_track(station)
+    blocks = []
+    while ready := track.ready_blocks(NOW_NS):
+        blocks += taken([track.advance(min(size, ready))])
+    empty = len(set(blocks) & set(range(T0_BLOCK + 10, begin)))
+    assert CONTEXT.kept <= empty < CONTEXT.kept + size
+
+
+@pytest.mark.parametrize("size", [1, 2, 60])
+def test_short_gaps_do_not_add_up_to_a_long_one(size):
+    """What lies between them is remembered."""
+    station = new_station()
+    for first, stop in ((0, 10), (14, 16), (20, 30)):
+        assert CONTEXT.kept < 2 * 4
+        feed(station, (T0_BLOCK + first) * BLOCK, (T0_BLOCK + stop) * BLOCK)
+    track = new_track(station)
+    steps = []
+    while ready := track.ready_blocks(NOW_NS):
+        steps.append(track.advance(min(size, ready)))
+    assert taken(steps) == list(range(T0_BLOCK, T0_BLOCK + 30))
+    assert sum(step.fresh for step in steps) == 1
+
+
+def test_a_block_with_a_missing_sample_was_not_received():
     station = new_station("HHZ", "HHN")
     first = T0_BLOCK * BLOCK
     feed(station, first, first + 1000, "HHN")
     feed(station, first, first + 350)
     feed(station, first + 353, first + 1000)
     step = advance(new_track(station), 10)[0]
-    valid = step.validity(T0_BLOCK, 0, 9)
-    assert valid[0].tolist() == [block != 3 for block in range(10)]
-    assert valid[1].all()
-    assert not valid[2].any()
+    assert step.received[0].tolist() == [block != 3 for block in range(10)]
+    assert step.received[1].all()
+    assert not step.received[2].any()
 
 
 @pytest.mark.parametrize("rate", [Fraction(50), Fraction(125, 2), Fraction(200), Fraction(500)])
 def test_resampled_steps_hold_the_numbers_of_the_whole_recording(rate):
+    """To rounding: how many samples a matrix product has decides how it adds them up."""
     station = new_station()
     first, stop = T0_BLOCK * rate, (T0_BLOCK + 30) * rate
     feed(station, int(first), int(stop), rate=rate)
     resampler = Resampler(rate)
     steps = advance(new_track(station), 5, 10)
-    assert given_out(steps)[0] == T0_BLOCK
+    assert taken(steps)[0] == T0_BLOCK
     for step in steps:
-        for block in range(step.first_block, step.first_block + step.blocks + CONTEXT.network):
+        (samples,) = resampled([step])
+        for number, block in enumerate(taken([step])):
             a, b = resampler.input_range(block * BLOCK, (block + 1) * BLOCK)
-            valid = step.validity(block, 0, 0)[0, 0]
-            assert valid == (first <= a and b <= stop)
-            if valid:
+            assert step.received[0, number] == (first <= a and b <= stop)
+            if step.received[0, number]:
                 expected = resampler(wave(a, b), block * BLOCK, (block + 1) * BLOCK)
-                assert np.array_equal(step.samples[0, columns(step, block)], expected)
+                got = samples[0, number * BLOCK : (number + 1) * BLOCK]
+                np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
 def test_native_sampling_feeds_the_samples_one_for_one():
@@ -177,10 +178,8 @@ def test_native_sampling_feeds_the_samples_one_for_one():
     track = new_track(station, Sampling.NATIVE)
     assert track.rate == 500
     steps = advance(track, 10)
-    assert given_out(steps)[0] == first // BLOCK
-    assert np.array_equal(
-        steps[0].samples[0, columns(steps[0], first // BLOCK)], wave(first, first + BLOCK)
-    )
+    assert taken(steps)[0] == first // BLOCK
+    assert np.array_equal(resampled(steps)[0, 0], wave(first, first + 1000))
 
 
 def test_the_slowest_awaited_component_decides():
@@ -224,6 +223,24 @@ def test_the_history_of_the_resampling_filter_is_not_displaced():
     assert not track.has_room(ring, needed + ring.capacity + 1)
 
 
+@pytest.mark.parametrize("rate", [Fraction(100), Fraction(200), Fraction(125, 2)])
+def test_a_record_that_ends_early_enough_has_room_whatever_its_place_in_the_ring(rate):
+    """The short way round `has_room`: a record may be placed a sample beside that of its time."""
+    station = new_station()
+    first = int(T0_BLOCK * rate)
+    feed(station, first, first + int(BUFFER_S * rate), rate=rate)
+    track = new_track(station)
+    assert track.roomy_until_ns == 0
+    track.ready_blocks(NOW_NS)
+    ring = station.rings()[0]
+    for _ in range(3):
+        track.advance(7)
+        latest = int((track.roomy_until_ns * rate) // 10**9)
+        assert latest > ring.end
+        assert track.has_room(ring, latest + 1)
+        assert not track.has_room(ring, latest + 4)
+
+
 def test_a_ring_without_anything_to_take_has_room_for_a_jump():
     station = new_station()
     first = T0_BLOCK * BLOCK
@@ -234,15 +251,12 @@ def test_a_ring_without_anything_to_take_has_room_for_a_jump():
 
 
 def test_validity_is_false_outside_what_is_remembered():
-    station = new_station()
-    feed(station, T0_BLOCK * BLOCK, (T0_BLOCK + 40) * BLOCK)
-    step = advance(new_track(station), 10, 10)[1]
-    oldest = step.first_block - CONTEXT.history - CONTEXT.network
-    newest = step.first_block + step.blocks + CONTEXT.network - 1
-    assert step.validity(oldest, 2, 1)[0].tolist() == [False, False, True, True]
-    assert step.validity(newest, 1, 2)[0].tolist() == [True, True, False, False]
-    assert not step.validity(newest + 50, 3, 3).any()
-    assert not step.validity(oldest - 50, 3, 3).any()
+    valid = np.ones((3, 20), dtype=bool)
+    response = Response(0, np.zeros((2, 0), dtype=np.float32), origin=100, valid=valid)
+    assert response.validity(100, 2, 1)[0].tolist() == [False, False, True, True]
+    assert response.validity(119, 1, 2)[0].tolist() == [True, True, False, False]
+    assert not response.validity(170, 3, 3).any()
+    assert not response.validity(50, 3, 3).any()
 
 
 def test_a_rate_the_network_cannot_take_is_an_error():

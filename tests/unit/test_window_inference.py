@@ -15,9 +15,9 @@ from model.preprocess import BLOCK
 from streamer.config import Config, PickingConfig
 from streamer.offline import pick_files
 from streamer.picking.engine import load_network
-from streamer.picking.inference import WindowInference
 from streamer.picking.picker import BLIND_BLOCKS
 from streamer.picking.track import Sampling, Track
+from streamer.picking.windows import WindowInference
 from streamer.picks import Pick
 from streamer.seedid import Nslc
 from streamer.timebase import NS_PER_MS, NS_PER_S, sample_time_ns
@@ -126,7 +126,7 @@ def test_picks_are_the_onsets_of_the_probabilities_of_seisbench(
     One window at a time, as there: an untrained EQTransformer magnifies the rounding that the size
     of a batch decides about a thousand times.
     """
-    monkeypatch.setattr("streamer.picking.inference.WINDOWS_AT_ONCE", 1)
+    monkeypatch.setattr("streamer.picking.windows.WINDOWS_AT_ONCE", 1)
     spec = write_weights(seisbench_cache, kind, f"at-{rate}", **args)
     picking = PickingConfig(model=spec)
     inference = load_network(picking)
@@ -176,10 +176,11 @@ def test_a_dead_component_with_an_offset_is_as_good_as_a_missing_one(seisbench_c
             samples = np.full_like(row, offset) if component == "N" else row
             nslc, start_ns = Nslc("XX", "A", "", f"HH{component}"), T0_S * NS_PER_S
             station.accept(Record(nslc, start_ns, Fraction(100), samples), start_ns)
-        track = Track(station, Sampling.RESAMPLE, inference.context, OnsetDetector((0.3, 0.3)))
+        detector = OnsetDetector((0.3, 0.3))
+        track = Track(station, Sampling.RESAMPLE, inference.context, detector, inference.open())
         assert track.ready_blocks(T0_S * NS_PER_S, patient=False) == 60
-        (result,) = inference.probabilities([track.advance(60)])
-        return result
+        (response,) = inference.probabilities([track.advance(60)])
+        return response.probability
 
     np.testing.assert_array_equal(probability(1_234_567), probability(0))
     assert probability(0).any()

@@ -1,0 +1,106 @@
+"""Bytes of a record -> samples: what is believed, what is refused, and what a record owns."""
+
+import io
+import warnings
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.errors import DataError
+from streamer.seedid import Nslc
+from streamer.timebase import NS_PER_S
+from streamer.waveforms.records import Record, decode, decode_header, encode
+
+NSLC = Nslc("XX", "ABC", "00", "HHZ")
+START_NS = 1_600_000_000 * NS_PER_S
+FIRST_FRAME_AT = 64  # of the samples in the 512-byte records of `encode`
+
+
+def record(values: np.ndarray, rate: Fraction = Fraction(100)) -> Record:
+    return Record(NSLC, START_NS, rate, values)
+
+
+def walk(seed: int = 0, count: int = 200) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-100, 100, count).cumsum().astype(np.int32)
+
+
+RAW = encode(record(walk()))[0]
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32, np.float64])
+def test_a_decoded_record_says_what_was_encoded(dtype):
+    sent = record(walk(count=50).astype(dtype), Fraction(125, 2))
+    (raw,) = encode(sent)
+    got = decode(raw)
+    assert (got.nslc, got.start_ns, got.rate) == (sent.nslc, sent.start_ns, sent.rate)
+    assert got.samples.dtype == dtype
+    assert np.array_equal(got.samples, sent.samples)
+    assert decode_header(raw) == (NSLC, START_NS, got.end_ns)
+
+
+def test_samples_outlive_the_bytes_and_the_records_decoded_later():
+    buffer = bytearray(RAW)
+    got = decode(buffer)
+    buffer[:] = bytes(len(buffer))
+    for seed in range(1, 20):
+        decode(encode(record(walk(seed)))[0])
+    assert np.array_equal(got.samples, walk())
+    got.samples[0] = 7  # and may be written to
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("encoding", ["STEIM1", "STEIM2", "INT32"])
+def test_both_byte_orders_are_read(byteorder, encoding):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of obspy, about its own plugins
+        import obspy
+    header = {"network": "XX", "station": "ABC", "location": "00", "channel": "HHZ"}
+    trace = obspy.Trace(walk(count=60), header | {"sampling_rate": 100.0})
+    file = io.BytesIO()
+    trace.write(file, "MSEED", byteorder=byteorder, encoding=encoding, reclen=512)
+    assert np.array_equal(decode(file.getvalue()).samples, walk(count=60))
+
+
+@pytest.mark.parametrize("word", [5, 20, 40])
+def test_a_spoilt_difference_is_noticed_by_the_last_sample(word):
+    """The frames are compressed differences: one wrong bit shifts all samples behind it."""
+    raw = bytearray(RAW)
+    raw[FIRST_FRAME_AT + 4 * word + 3] ^= 1
+    with pytest.raises(DataError, match=r"FDSN:XX_ABC_00_H_H_Z are corrupt: the last is -?\d+"):
+        decode(bytes(raw))
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"no record", RAW[:300], RAW[:40], RAW[:30] + b"\0\0" + RAW[32:]]
+)
+def test_what_holds_no_waveform_is_refused(raw):
+    """Nothing, something else, the beginning of a record, and one that says it has no samples."""
+    with pytest.raises(DataError):
+        decode(raw)
+
+
+@given(st.dictionaries(st.integers(0, 127), st.integers(0, 255), max_size=6))
+def test_a_damaged_header_gives_a_record_or_a_refusal(spoilt):
+    raw = bytearray(RAW)
+    for at, byte in spoilt.items():
+        raw[at] = byte
+    try:
+        got = decode(bytes(raw))
+    except DataError:
+        return
+    assert got.rate > 0
+    assert len(got.samples) > 0
+
+
+def test_a_record_is_cut_only_where_it_is_longer_than_wanted():
+    whole = record(walk(count=1000))
+    (piece,) = whole.pieces(10)
+    assert piece is whole
+    pieces = list(record(walk(count=1001)).pieces(10))
+    assert [len(piece.samples) for piece in pieces] == [1000, 1]
+    assert pieces[1].start_ns == START_NS + 10 * NS_PER_S
+    slow = record(walk(count=3), Fraction(1, 20)).pieces(10)
+    assert [len(piece.samples) for piece in slow] == [1, 1, 1]
