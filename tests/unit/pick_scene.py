@@ -108,6 +108,7 @@ class Scene:
         nslc = Nslc("XX", "A", "00", f"HH{component}")
         start_ns = sample_time_ns(first, hz) + offset_ns
         self.station.accept(Record(nslc, start_ns, hz, samples), NOW_NS)
+        self.station.arrived_ns = NOW_NS  # the bank notes it
 
     def bump(self, phase: int, at_s: float, height: float = 0.9) -> None:
         """A final peak 10 samples wide, `at_s` after the beginning; the top is one sample."""

@@ -1,5 +1,7 @@
 """The step interval: wide enough for the machine to keep up, and no wider for longer than that."""
 
+from itertools import pairwise
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -94,6 +96,6 @@ def test_every_change_is_logged_once_and_nothing_else(least_s):
     widths = [step for step in STEPS_S if step >= least_s]
     path = widths + widths[-2::-1]
     assert [(line["event"], line["before_s"], line["step_s"]) for line in lines] == [
-        ("step_interval", before, after) for before, after in zip(path, path[1:], strict=False)
+        ("step_interval", before, after) for before, after in pairwise(path)
     ]
     assert all(line["load"] > WIDEN_ABOVE or line["load"] < NARROW_BELOW for line in lines)

@@ -1,0 +1,1 @@
+"""Association: picks of a network become located events; runs without torch."""

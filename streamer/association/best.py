@@ -1,0 +1,380 @@
+"""Profile `best`: an event is a set of picks that an origin explains far better than chance.
+
+Every P pick that no event explains starts a search for the origin that makes the picks around it
+most likely, against the rate at which picks come anyway. The most likely event gets its picks, the
+next one is judged by what is left; then contested picks go where they fit best, delays and errors
+are learnt, and what is left is searched again.
+
+    pick -> search -> refine -> candidate -> award (best first) -> settle -> learn -> again
+"""
+
+import bisect
+import heapq
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.association import best_kernels as kernels
+from streamer.association.best_kernels import FREE, Picks
+from streamer.association.geodesy import (
+    Floats,
+    azimuthal_gap_deg,
+    azimuths_deg,
+    distances_km,
+    moved,
+)
+from streamer.association.network import Network
+from streamer.association.parameters import BestParameters
+from streamer.association.pick_errors import initial_errors, learnt_errors
+from streamer.association.pickfiles import P, PickTable
+
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+# The search grid: steps as a share of station spacing and of the horizontal step; nodes lie a part
+# of a step beside the station, so that none coincides with it.
+STEP_SHARE, DEPTH_STEP_SHARE, NODE_SHIFT = 0.4, 1.5, 0.3
+# How far a source is from its node, as a share of the step: what search windows must allow for.
+CELL_SHARE = 0.6
+# Nearest stations used in a search, and those among them whose silence speaks against a node.
+SEARCHED, NEAR = 40, 6
+NEAR_SILENT = math.log(0.5)
+# Windows of successive refinements, as shares of the time across half a cell.
+FROM_NODE = np.array([1.0, 0.5, 0.2, 0.0, 0.0, 0.0])
+FROM_CANDIDATE = np.array([0.2, 0.0, 0.0])
+FROM_EVENT = np.zeros(3)
+# An awarded event that lost more of its gain than this to earlier ones waits for its turn again.
+GAIN_LOST = 0.5
+# P picks within this many sigma of what a sure candidate predicts need no search of their own; if
+# it fails they get one in the next pass.
+SURE_SIGMA = 2.0
+# Rates of a station's picks, and of events, are counted over this many times the time S takes to
+# cross the network, to both sides. Events are rare: few would be counted in less.
+RATE_CROSSINGS, ODDS_CROSSINGS = 5.0, 40.0
+LEAST_PROBABILITY = 0.05
+# Rounds in which contested picks change hands.
+SETTLING_ROUNDS = 2
+TABLES_BYTES = 96 * 2**20
+
+
+# Time (s after the epoch of the picks), latitude, longitude (deg), depth (km).
+Place = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class BestEvent:
+    """An origin with its gain and picks: rows of the pick table.
+
+    The gain is the log of how much likelier the picks are with an event somewhere around than by
+    chance alone.
+    """
+
+    origin: Place
+    gain: float
+    picks: Ints
+
+
+@dataclass(slots=True)
+class _Event:
+    origin: Floats
+    gain: float
+    residual_s: Floats  # [phase, station], NaN where no pick is used
+
+
+class Best:
+    """The associator for one network; `errors` are kept and learnt from call to call."""
+
+    def __init__(self, network: Network, rules: BestParameters) -> None:
+        self.network = network
+        self.rules = rules
+        self.errors = initial_errors(network, rules)
+        self._ground = network.ground
+        self._step_km = STEP_SHARE * network.spacing_km
+        speed = np.array([network.p_km_s, network.s_km_s])
+        self._cell_s = CELL_SHARE * self._step_km / speed
+        self._smear_s = 0.5 * self._step_km / network.p_km_s
+        widest_km = math.sqrt(2) * network.aperture_km
+        self._late_s = widest_km / speed + network.search_radius_km.max() / speed
+        self._early_s = network.search_radius_km.max() / network.p_km_s
+        crossing_s = network.aperture_km / network.s_km_s
+        self._rate_span_s = RATE_CROSSINGS * crossing_s
+        self._odds_span_s = ODDS_CROSSINGS * crossing_s
+        self._searched_km3 = (
+            math.pi
+            * float(np.median(network.search_radius_km)) ** 2
+            * (network.deepest_km - network.shallowest_km)
+        )
+        self._fit = kernels.new_fit(len(network.stations))
+        slots = min(SEARCHED, len(network.stations))
+        nodes = len(self._make_grid(int(np.argmax(network.search_radius_km))).lat)
+        capacity = max(1, TABLES_BYTES // (slots * nodes * 9))
+        self._grid = lru_cache(maxsize=capacity)(self._make_grid)
+        self._score = np.empty(nodes, np.float32), np.empty(nodes, np.float32)
+
+    def associate(
+        self,
+        table: PickTable,
+        alive: Flags | None = None,
+        on_progress: Callable[[float], None] = lambda share: None,
+    ) -> list[BestEvent]:
+        """All events in the picks, by time; `on_progress` hears the share that is done.
+
+        `alive` [station]: whose silence means something; default: those that have picks at all.
+        """
+        if not len(table):
+            return []
+        picks, rows = self._sorted_picks(table, alive)
+        events: dict[int, _Event] = {}
+        p_times_s = table.time_s[table.phase == P]
+        odds = _Odds(self.rules.least_gain, self._odds_span_s, p_times_s.tolist())
+        for number in range(self.rules.passes):
+
+            def show(share: float, number: int = number) -> None:
+                on_progress((number + share) / self.rules.passes)
+
+            candidates = list(self._candidates(picks, odds, show))
+            if not candidates:
+                break
+            self._award(candidates, picks, odds, events)
+            self._settle(picks, odds, events)
+            if number == 0:
+                residual_s = np.array([event.residual_s for event in events.values()])
+                self.errors = learnt_errors(self.errors, residual_s, self.rules)
+                self._settle(picks, odds, events)
+        on_progress(1.0)
+        found = [
+            BestEvent(_place(event.origin), event.gain, np.sort(rows[picks.owner == me]))
+            for me, event in events.items()
+        ]
+        return sorted(found, key=lambda event: event.origin)
+
+    def _sorted_picks(self, table: PickTable, alive: Flags | None) -> tuple[Picks, Ints]:
+        """The picks by phase, station and time, and the rows of the table they come from."""
+        n = len(self.network.stations)
+        group = table.phase.astype(np.int64) * n + table.station
+        rows = np.lexsort((table.time_s, group))
+        times_s = table.time_s[rows]
+        starts = np.searchsorted(group[rows], np.arange(2 * n + 1))
+        probability = np.clip(table.prob[rows], LEAST_PROBABILITY, 1)
+        span_s = self._rate_span_s
+        value = np.empty(len(rows))
+        for phase in range(2):
+            part = slice(starts[phase * n], starts[(phase + 1) * n])
+            mean = probability[part].sum() / max(part.stop - part.start, 1)
+            value[part] = np.log(probability[part] / mean)
+        for first, last in pairwise(starts):
+            times = times_s[first:last]
+            near = np.searchsorted(times, times + span_s) - np.searchsorted(times, times - span_s)
+            value[first:last] -= np.log(near / (2 * span_s))
+        if alive is None:
+            alive = np.bincount(table.station, minlength=n) > 0
+        by_phase = np.stack([starts[: n + 1], starts[n:]])
+        return Picks(times_s, value, np.full(len(rows), FREE), by_phase, alive), rows
+
+    def _candidates(
+        self, picks: Picks, odds: "_Odds", on_progress: Callable[[float], None]
+    ) -> Iterator[tuple[float, Place]]:
+        """Negative gain and origin of what the free P picks, in order of time, may belong to."""
+        sigma_s = np.hypot(self.errors.sigma_s, self._cell_s)
+        scale = self.rules.near_detection * kernels.NU_PEAK
+        peak, rough_peak = np.log(scale / self.errors.sigma_s), np.log(scale / sigma_s)
+        ranges = np.empty((2, len(self.network.stations), 2), np.int64)
+        n_p = picks.starts[P, -1]
+        station = np.searchsorted(picks.starts[P], np.arange(n_p), side="right") - 1
+        explained = picks.owner[:n_p] != FREE
+        for done, j in enumerate(np.argsort(picks.times_s[:n_p], kind="stable")):
+            on_progress(done / n_p)
+            t_s = float(picks.times_s[j])
+            if explained[j]:
+                continue
+            most = kernels.window(picks, t_s, self._early_s, self._late_s, peak, ranges)
+            if most < self.rules.least_gain:
+                continue
+            grid = self._grid(int(station[j]))
+            score, part = (scratch[: len(grid.lat)] for scratch in self._score)
+            node = kernels.search(
+                t_s, grid.stations, grid.offsets, grid.near, NEAR_SILENT, picks, ranges, sigma_s,
+                rough_peak, score, part,
+            )  # fmt: skip
+            origin = np.array(
+                [t_s - grid.p_travel_s[node], grid.lat[node], grid.lon[node], grid.depth_km[node]]
+            )
+            gain = self._refine(origin, FROM_NODE, picks, FREE)
+            if gain >= self.rules.least_gain and self._has_enough(origin):
+                yield -gain, _place(origin)
+                if gain >= odds.least_gain(t_s):
+                    fit = self._fit
+                    near = np.abs(fit.residual_s[P]) < SURE_SIGMA * fit.sigma_s[P]
+                    explained[fit.chosen[P][fit.used[P] & near]] = True
+
+    def _refine(self, origin: Floats, smears: Floats, picks: Picks, me: int) -> float:
+        """Gain of the origin once it is where its picks, free or of event `me`, want it."""
+        return kernels.refine(
+            origin,
+            smears * self._smear_s,
+            self._ground,
+            self.errors,
+            picks,
+            me,
+            self.rules.near_detection,
+            self.rules.far_detection,
+            2 * self._step_km,
+            self.network.spacing_km,
+            self._searched_km3,
+            self._fit,
+        )
+
+    def _has_enough(self, origin: Floats) -> bool:
+        """Whether what was just refined passes the least numbers of the parameters."""
+        rules, used = self.rules, self._fit.used
+        n_p, n_s = used.sum(axis=1)
+        if (
+            n_p < rules.least_p
+            or n_s < rules.least_s
+            or n_p + n_s < rules.least_picks
+            or (used[0] & used[1]).sum() < rules.least_both
+        ):
+            return False
+        if rules.greatest_gap_deg == 360:
+            return True
+        stations = used.any(axis=0)
+        azimuths = azimuths_deg(
+            origin[1], origin[2], self.network.lat[stations], self.network.lon[stations]
+        )
+        return azimuthal_gap_deg(azimuths) <= rules.greatest_gap_deg
+
+    def _award(
+        self,
+        candidates: list[tuple[float, Place]],
+        picks: Picks,
+        odds: "_Odds",
+        events: dict[int, _Event],
+    ) -> None:
+        """Give picks to the candidates, those with the highest gain first."""
+        heapq.heapify(candidates)
+        while candidates:
+            loss, place = heapq.heappop(candidates)
+            origin = np.array(place)
+            gain = self._refine(origin, FROM_CANDIDATE, picks, FREE)
+            if gain < odds.least_gain(origin[0]) or not self._has_enough(origin):
+                continue
+            if gain < -loss - GAIN_LOST and candidates and gain < -candidates[0][0]:
+                heapq.heappush(candidates, (-gain, _place(origin)))
+            else:
+                self._own(max(events, default=FREE) + 1, origin, gain, picks, events)
+                odds.add(origin[0])
+
+    def _own(
+        self, me: int, origin: Floats, gain: float, picks: Picks, events: dict[int, _Event]
+    ) -> None:
+        """Make the origin just refined an event with the picks it uses."""
+        fit = self._fit
+        picks.owner[fit.chosen[fit.used]] = me
+        events[me] = _Event(origin, gain, np.where(fit.used, fit.residual_s, np.nan))
+
+    def _settle(self, picks: Picks, odds: "_Odds", events: dict[int, _Event]) -> None:
+        """Let each pick go to the event it fits best, and drop events that do not survive it."""
+        for _ in range(SETTLING_ROUNDS):
+            self._claim(picks, events)
+            for me in sorted(events, key=lambda me: (events[me].gain, me)):
+                event = events[me]
+                odds.remove(event.origin[0])
+                gain = self._refine(event.origin, FROM_EVENT, picks, me)
+                picks.owner[picks.owner == me] = FREE
+                if gain >= odds.least_gain(event.origin[0]) and self._has_enough(event.origin):
+                    self._own(me, event.origin, gain, picks, events)
+                    odds.add(event.origin[0])
+                else:
+                    del events[me]
+
+    def _claim(self, picks: Picks, events: dict[int, _Event]) -> None:
+        """Own each pick by the event under which it is most likely."""
+        picks.owner[:] = FREE
+        owner = picks.owner.copy()
+        likeliest = np.full(len(owner), -math.inf)
+        fit = self._fit
+        for me, event in events.items():
+            self._refine(event.origin.copy(), FROM_EVENT[:0], picks, FREE)
+            chosen, log_density = fit.chosen[fit.used], fit.log_density[fit.used]
+            wins = log_density > likeliest[chosen]
+            likeliest[chosen[wins]] = log_density[wins]
+            owner[chosen[wins]] = me
+        picks.owner[:] = owner
+
+    def _make_grid(self, station: int) -> "_Grid":
+        """Nodes around a station down to the greatest depth."""
+        network, step_km = self.network, self._step_km
+        radius_km = network.search_radius_km[station]
+        steps = np.arange(-math.ceil(radius_km / step_km), math.ceil(radius_km / step_km) + 1)
+        axis_km = (steps + NODE_SHIFT) * step_km
+        depth_step_km = DEPTH_STEP_SHARE * step_km
+        depth_axis_km = np.arange(
+            network.shallowest_km + NODE_SHIFT * depth_step_km, network.deepest_km, depth_step_km
+        )
+        east, north, depth_km = (
+            axis.ravel() for axis in np.meshgrid(axis_km, axis_km, depth_axis_km, indexing="ij")
+        )
+        inside = np.hypot(east, north) <= radius_km
+        lat, lon = moved(network.lat[station], network.lon[station], east[inside], north[inside])
+        here = distances_km(
+            network.lat[[station]], network.lon[[station]], network.lat, network.lon
+        )
+        stations = np.sort(np.argsort(here[0], kind="stable")[:SEARCHED])
+        travel_s, distance = kernels.grid_paths(lat, lon, depth_km[inside], stations, self._ground)
+        p_travel_s = travel_s[np.searchsorted(stations, station), P].copy()
+        rank = np.argsort(np.argsort(distance, axis=0), axis=0)
+        return _Grid(
+            lat, lon, depth_km[inside], stations, travel_s - p_travel_s,
+            (rank < NEAR).astype(np.uint8), p_travel_s,
+        )  # fmt: skip
+
+
+class _Odds:
+    """What an event must gain where events are as frequent as found, by log odds of `least`.
+
+    Before anything is known of an origin, the odds that a P pick starts a search that finds an
+    event are those of events to P picks within `span_s` of it.
+    """
+
+    def __init__(self, least: float, span_s: float, p_times_s: list[float]) -> None:
+        self._least = least
+        self._span_s = span_s
+        self._p_times_s = sorted(p_times_s)
+        self._events_s: list[float] = []
+
+    def least_gain(self, time_s: float) -> float:
+        early_s, late_s = time_s - self._span_s, time_s + self._span_s
+        n_p, n_events = (
+            bisect.bisect(times, late_s) - bisect.bisect(times, early_s)
+            for times in (self._p_times_s, self._events_s)
+        )
+        return self._least + math.log((1 + n_p) / (1 + n_events))
+
+    def add(self, time_s: float) -> None:
+        bisect.insort(self._events_s, float(time_s))
+
+    def remove(self, time_s: float) -> None:
+        self._events_s.remove(float(time_s))
+
+
+def _place(origin: Floats) -> Place:
+    time_s, lat, lon, depth_km = map(float, origin)
+    return time_s, lat, lon, depth_km
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Nodes around a station: position [node], stations used [slot], offsets, near, P time."""
+
+    lat: Floats
+    lon: Floats
+    depth_km: Floats
+    stations: Ints
+    offsets: kernels.Singles
+    near: NDArray[np.uint8]
+    p_travel_s: kernels.Singles

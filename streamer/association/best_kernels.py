@@ -1,0 +1,367 @@
+"""The loops of the profile `best` and of location, as machine code.
+
+An origin is an array (time_s, lat, lon, depth_km). Arrays over paths are [phase, station].
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.association.geodesy import Floats, distance_km, east_north_km
+from streamer.association.jit import compiled
+from streamer.association.traveltimes import interpolate
+
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+Singles = NDArray[np.float32]
+
+# Residuals follow Student's distribution with this many degrees of freedom, for which about one
+# pick in ten is an outlier; NU_PEAK / sigma is its density at 0.
+NU = 4.0
+NU_PEAK = 0.375
+INFORMATION = (NU + 1) / (NU + 3)  # on a location, per pick, against that of normal errors
+# Picks farther from their prediction than this many sigma are no picks of the event.
+WIDEST_SIGMA = 4.5
+NO_PICK = -1
+FREE = -1
+# Near enough to turn a step into degrees: the next step corrects what is wrong with this one.
+KM_PER_DEG = 111.19
+
+
+class Ground(NamedTuple):
+    """Stations and travel times: [station] position and table level, tables and their steps."""
+
+    lat: Floats
+    lon: Floats
+    level: NDArray[np.int32]
+    tables: Singles
+    steps: tuple[float, float, float]
+    shallowest_km: float
+    deepest_km: float
+
+
+class Errors(NamedTuple):
+    """Delays [phase, station] and sigma [phase] of picks (s), error of travel times (a share)."""
+
+    static_s: Floats
+    sigma_s: Floats
+    relative: float
+
+
+class Picks(NamedTuple):
+    """Picks by phase and station: those of phase p at station i are `starts[p, i]` to `[p, i+1]`.
+
+    `times_s` ascends within them; `value` is the log of probability against its mean over rate;
+    `owner` is the event that has the pick, FREE if none has. `alive` [station]: sends picks.
+    """
+
+    times_s: Floats
+    value: Floats
+    owner: Ints
+    starts: Ints
+    alive: Flags
+
+
+class Fit(NamedTuple):
+    """What one origin predicts and takes, [phase, station], and distances [station].
+
+    Residual, its sigma (s) and log density against chance of the chosen pick; derivatives of the
+    travel time by east, north, depth (s/km); whether the pick is more likely the event's than not.
+    """
+
+    distance_km: Floats
+    travel_s: Floats
+    by_east: Floats
+    by_north: Floats
+    by_depth: Floats
+    chosen: Ints
+    residual_s: Floats
+    sigma_s: Floats
+    log_density: Floats
+    used: Flags
+
+
+def new_fit(n_stations: int) -> Fit:
+    """Room for one origin at a time."""
+    shape = 2, n_stations
+    return Fit(
+        distance_km=np.empty(n_stations),
+        travel_s=np.empty(shape),
+        by_east=np.empty(shape),
+        by_north=np.empty(shape),
+        by_depth=np.empty(shape),
+        chosen=np.full(shape, NO_PICK, np.int64),
+        residual_s=np.empty(shape),
+        sigma_s=np.empty(shape),
+        log_density=np.empty(shape),
+        used=np.zeros(shape, np.bool_),
+    )
+
+
+@compiled
+def window(
+    picks: Picks, t_s: float, early_s: float, late_s: Floats, peak: Floats, ranges: Ints
+) -> float:
+    """Bound, [phase, station, 2], the free picks of an event with a P pick at `t_s`.
+
+    They lie from `early_s` before it to `late_s` [phase] after it. Returns the most that they can
+    be worth together, each with the log density `peak` [phase] of residual 0.
+    """
+    most = 0.0
+    for phase in range(ranges.shape[0]):
+        for i in range(ranges.shape[1]):
+            first, end = picks.starts[phase, i], picks.starts[phase, i + 1]
+            times = picks.times_s[first:end]
+            low = first + np.searchsorted(times, t_s - early_s)
+            high = first + np.searchsorted(times, t_s + late_s[phase])
+            ranges[phase, i, 0], ranges[phase, i, 1] = low, high
+            best = 0.0
+            for j in range(low, high):
+                if picks.owner[j] == FREE:
+                    best = max(best, picks.value[j] + peak[phase])
+            most += best
+    return most
+
+
+@compiled
+def search(
+    t_s: float,
+    stations: Ints,
+    offsets: Singles,
+    near: NDArray[np.uint8],
+    missing: float,
+    picks: Picks,
+    ranges: Ints,
+    sigma_s: Floats,
+    peak: Floats,
+    score: Singles,
+    part: Singles,
+) -> int:
+    """The node that explains the picks best if the P wave was at the initiating station at `t_s`.
+
+    `offsets` [slot, phase, node] are travel times to `stations` [slot] less that of P to the
+    initiating one. A free pick with residual r is worth value + peak - r^2 / 2 sigma^2, if that is
+    more than none: 0, or `missing` at a station `near` [slot, node] the node. Fills `score` [node].
+    """
+    score[:] = 0
+    nodes = len(score)
+    for slot in range(len(stations)):
+        i = stations[slot]
+        if not picks.alive[i]:
+            continue
+        for phase in range(2):
+            delays = offsets[slot, phase]
+            sharp = np.float32(0.5 / sigma_s[phase] ** 2)
+            for node in range(nodes):
+                part[node] = near[slot, node] * np.float32(missing)
+            for j in range(ranges[phase, i, 0], ranges[phase, i, 1]):
+                if picks.owner[j] != FREE:
+                    continue
+                delay = np.float32(picks.times_s[j] - t_s)
+                top = np.float32(picks.value[j] + peak[phase])
+                for node in range(nodes):
+                    residual = delay - delays[node]
+                    part[node] = max(part[node], top - sharp * residual * residual)
+            for node in range(nodes):
+                score[node] += part[node]
+    return int(np.argmax(score))
+
+
+@compiled
+def predict(origin: Floats, ground: Ground, fit: Fit) -> None:
+    """Distances, travel times and their derivatives for one origin."""
+    for i in range(len(ground.lat)):
+        east, north = east_north_km(origin[1], origin[2], ground.lat[i], ground.lon[i])
+        distance = math.sqrt(east * east + north * north)
+        fit.distance_km[i] = distance
+        for phase in range(2):
+            table = ground.tables[ground.level[i], phase]
+            time, by_distance, by_depth = interpolate(table, ground.steps, distance, origin[3])
+            per_km = by_distance / max(distance, 1e-6)
+            fit.travel_s[phase, i] = time
+            fit.by_east[phase, i] = -per_km * east
+            fit.by_north[phase, i] = -per_km * north
+            fit.by_depth[phase, i] = by_depth
+
+
+@compiled
+def choose(time_s: float, smear_s: float, errors: Errors, picks: Picks, me: int, fit: Fit) -> None:
+    """The most likely pick, free or owned by `me`, for each predicted arrival.
+
+    `smear_s` widens the windows, for S twice as much, while the origin is rough.
+    """
+    for phase in range(fit.chosen.shape[0]):
+        for i in range(fit.chosen.shape[1]):
+            travel = fit.travel_s[phase, i]
+            smear = smear_s * (1 + phase)
+            sigma = math.sqrt(
+                errors.sigma_s[phase] ** 2 + (errors.relative * travel) ** 2 + smear * smear
+            )
+            predicted = time_s + travel + errors.static_s[phase, i]
+            reach = WIDEST_SIGMA * sigma
+            first, end = picks.starts[phase, i], picks.starts[phase, i + 1]
+            j = first + np.searchsorted(picks.times_s[first:end], predicted - reach)
+            fit.chosen[phase, i] = NO_PICK
+            fit.sigma_s[phase, i] = sigma
+            while j < end and picks.times_s[j] < predicted + reach:
+                if picks.owner[j] == FREE or picks.owner[j] == me:
+                    residual = picks.times_s[j] - predicted
+                    log_density = (
+                        picks.value[j]
+                        + math.log(NU_PEAK / sigma)
+                        - 0.5 * (NU + 1) * math.log(1 + (residual / sigma) ** 2 / NU)
+                    )
+                    if fit.chosen[phase, i] == NO_PICK or log_density > fit.log_density[phase, i]:
+                        fit.chosen[phase, i] = j
+                        fit.residual_s[phase, i] = residual
+                        fit.log_density[phase, i] = log_density
+                j += 1
+
+
+@compiled
+def weigh(p_near: float, p_far: float, alive: Flags, fit: Fit) -> float:
+    """Log likelihood ratio of "this event and chance" against "chance alone".
+
+    Stations within a radius detect a phase with probability `p_near`, the others with `p_far`; the
+    radius is the one that makes the event most likely. Fills `fit.used`.
+    """
+    total = 0.0
+    for i in range(len(alive)):
+        for phase in range(2):
+            if alive[i] and fit.chosen[phase, i] != NO_PICK:
+                total += math.log(p_far * math.exp(fit.log_density[phase, i]) + 1 - p_far)
+    best, radius_km = total, -1.0
+    order = np.argsort(fit.distance_km)
+    for rank in range(len(order)):
+        station = order[rank]
+        if not alive[station]:
+            continue
+        for phase in range(2):
+            if fit.chosen[phase, station] == NO_PICK:
+                total += math.log(1 - p_near)
+            else:
+                density = math.exp(fit.log_density[phase, station])
+                total += math.log(p_near * density + 1 - p_near)
+                total -= math.log(p_far * density + 1 - p_far)
+        if total > best:
+            best, radius_km = total, fit.distance_km[station]
+    for i in range(len(alive)):
+        p = p_near if fit.distance_km[i] <= radius_km else p_far
+        for phase in range(2):
+            fit.used[phase, i] = (
+                fit.chosen[phase, i] != NO_PICK and p * math.exp(fit.log_density[phase, i]) > 1 - p
+            )
+    return best
+
+
+@compiled
+def move(
+    origin: Floats, ground: Ground, fit: Fit, longest_km: float, depth_scale_km: float
+) -> float:
+    """One reweighted Gauss-Newton step of the origin by the used picks; its length in km.
+
+    Weights are those of Student's distribution. A step is at most `longest_km` long; the change of
+    depth is damped as if the depth were known to `depth_scale_km`.
+    """
+    normal = np.zeros((4, 4))
+    right = np.zeros(4)
+    row = np.ones(4)
+    n = 0
+    for phase in range(fit.used.shape[0]):
+        for i in range(fit.used.shape[1]):
+            if not fit.used[phase, i]:
+                continue
+            n += 1
+            sigma, residual = fit.sigma_s[phase, i], fit.residual_s[phase, i]
+            weight = (NU + 1) / (NU + (residual / sigma) ** 2) / sigma**2
+            row[1] = fit.by_east[phase, i]
+            row[2] = fit.by_north[phase, i]
+            row[3] = fit.by_depth[phase, i]
+            for a in range(4):
+                right[a] += weight * row[a] * residual
+                for b in range(4):
+                    normal[a, b] += weight * row[a] * row[b]
+    if n < 4:
+        return 0.0
+    for a in range(1, 4):
+        normal[a, a] += 1 / depth_scale_km**2
+    change = np.linalg.solve(normal, right)
+    length = math.sqrt(change[1] ** 2 + change[2] ** 2 + change[3] ** 2)
+    part = min(1.0, longest_km / max(length, 1e-12))
+    origin[0] += part * change[0]
+    origin[1] += part * change[2] / KM_PER_DEG
+    origin[2] += part * change[1] / (KM_PER_DEG * math.cos(math.radians(origin[1])))
+    origin[3] = min(max(origin[3] + part * change[3], ground.shallowest_km), ground.deepest_km)
+    return part * length
+
+
+@compiled
+def log_share(searched_km3: float, fit: Fit) -> float:
+    """Log of the share of the searched volume in which the origin explains its picks as well.
+
+    By the covariance of the used picks (Laplace's approximation): log((2 pi)^(3/2) |C|^(1/2) / V),
+    at most 0. With it the gain says how likely an event is here, wherever one looks first.
+    """
+    normal = np.zeros((4, 4))
+    row = np.ones(4)
+    for phase in range(fit.used.shape[0]):
+        for i in range(fit.used.shape[1]):
+            if fit.used[phase, i]:
+                row[1] = fit.by_east[phase, i]
+                row[2] = fit.by_north[phase, i]
+                row[3] = fit.by_depth[phase, i]
+                for a in range(4):
+                    for b in range(4):
+                        normal[a, b] += INFORMATION * row[a] * row[b] / fit.sigma_s[phase, i] ** 2
+    # Determinants: information on the place, whatever the time, is that on both over that on time.
+    place = max(np.linalg.det(normal) / max(normal[0, 0], 1e-30), 1e-30)
+    return min(0.0, 1.5 * math.log(2 * math.pi) - 0.5 * math.log(place) - math.log(searched_km3))
+
+
+@compiled
+def refine(
+    origin: Floats,
+    smears_s: Floats,
+    ground: Ground,
+    errors: Errors,
+    picks: Picks,
+    me: int,
+    p_near: float,
+    p_far: float,
+    longest_km: float,
+    depth_scale_km: float,
+    searched_km3: float,
+    fit: Fit,
+) -> float:
+    """Choose picks and move the origin in turn, with windows narrowing; the event's gain.
+
+    Changes `origin`; `fit` is that of the final one.
+    """
+    for smear_s in smears_s:
+        predict(origin, ground, fit)
+        choose(origin[0], smear_s, errors, picks, me, fit)
+        weigh(p_near, p_far, picks.alive, fit)
+        move(origin, ground, fit, longest_km, depth_scale_km)
+    predict(origin, ground, fit)
+    choose(origin[0], 0.0, errors, picks, me, fit)
+    return weigh(p_near, p_far, picks.alive, fit) + log_share(searched_km3, fit)
+
+
+@compiled
+def grid_paths(
+    lat: Floats, lon: Floats, depth_km: Floats, stations: Ints, ground: Ground
+) -> tuple[Singles, Singles]:
+    """Travel times [slot, phase, node] and distances [slot, node] from nodes to some stations."""
+    travel = np.empty((len(stations), 2, len(lat)), np.float32)
+    distance = np.empty((len(stations), len(lat)), np.float32)
+    for slot in range(len(stations)):
+        i = stations[slot]
+        for node in range(len(lat)):
+            km = distance_km(lat[node], lon[node], ground.lat[i], ground.lon[i])
+            distance[slot, node] = km
+            for phase in range(2):
+                table = ground.tables[ground.level[i], phase]
+                travel[slot, phase, node] = interpolate(table, ground.steps, km, depth_km[node])[0]
+    return travel, distance

@@ -1,0 +1,79 @@
+"""Distances and directions between points some hundred kilometres apart, at metre precision.
+
+A chord is measured on the ellipsoid's two radii of curvature at the mean latitude and bent onto a
+sphere of their geometric mean: within 1e-5 of Vincenty's distance up to 300 km.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.association.jit import compiled
+
+Floats = NDArray[np.float64]
+
+# WGS 84: semi-major axis (km) and the square of the eccentricity.
+SEMI_MAJOR_KM = 6378.137
+ECCENTRICITY_2 = 0.00669437999014
+
+
+@compiled
+def east_north_km(lat: float, lon: float, to_lat: float, to_lon: float) -> tuple[float, float]:
+    """Way from one point (deg) to another in km along east and north at the mean latitude."""
+    phi, to_phi = math.radians(lat), math.radians(to_lat)
+    sine = math.sin(0.5 * (phi + to_phi))
+    curvature = 1 - ECCENTRICITY_2 * sine * sine
+    across_km = SEMI_MAJOR_KM / math.sqrt(curvature)
+    along_km = across_km * (1 - ECCENTRICITY_2) / curvature
+    half_lon = 0.5 * math.radians((to_lon - lon + 180.0) % 360.0 - 180.0)
+    north = 2 * along_km * math.sin(0.5 * (to_phi - phi))
+    east = 2 * across_km * math.sqrt(math.cos(phi) * math.cos(to_phi)) * math.sin(half_lon)
+    # Arc from chord: s = 2R asin(c / 2R), first term of its series.
+    stretch = 1 + (north * north + east * east) / (24 * across_km * along_km)
+    return east * stretch, north * stretch
+
+
+@compiled
+def distance_km(lat: float, lon: float, to_lat: float, to_lon: float) -> float:
+    """Distance along the surface in km between points given in deg."""
+    east, north = east_north_km(lat, lon, to_lat, to_lon)
+    return math.sqrt(east * east + north * north)
+
+
+@compiled
+def distances_km(lat: Floats, lon: Floats, to_lat: Floats, to_lon: Floats) -> Floats:
+    """Distances [point, other point] in km between points given in deg."""
+    distances = np.empty((len(lat), len(to_lat)))
+    for i in range(len(lat)):
+        for j in range(len(to_lat)):
+            distances[i, j] = distance_km(lat[i], lon[i], to_lat[j], to_lon[j])
+    return distances
+
+
+def azimuths_deg(lat: float, lon: float, to_lat: Floats, to_lon: Floats) -> Floats:
+    """Directions [point] of points seen from one, deg clockwise from north in [0, 360)."""
+    phi, to_phi = np.radians(lat), np.radians(to_lat)
+    to_east = np.radians(to_lon - lon)
+    y = np.sin(to_east) * np.cos(to_phi)
+    x = np.cos(phi) * np.sin(to_phi) - np.sin(phi) * np.cos(to_phi) * np.cos(to_east)
+    azimuths: Floats = np.degrees(np.arctan2(y, x)) % 360.0
+    return azimuths
+
+
+def moved(lat: float, lon: float, east_km: Floats, north_km: Floats) -> tuple[Floats, Floats]:
+    """The points (deg) that lie `east_km`, `north_km` [point] from one, within some 100 km."""
+    curvature = 1 - ECCENTRICITY_2 * math.sin(math.radians(lat)) ** 2
+    across_km = SEMI_MAJOR_KM / math.sqrt(curvature)
+    along_km = across_km * (1 - ECCENTRICITY_2) / curvature
+    to_lat = lat + np.degrees(north_km / along_km)
+    parallel_km = across_km * np.cos(np.radians(0.5 * (lat + to_lat)))
+    return to_lat, (lon + np.degrees(east_km / parallel_km) + 180.0) % 360.0 - 180.0
+
+
+def azimuthal_gap_deg(azimuths_deg: Floats) -> float:
+    """Largest angle between neighbouring azimuths, 360 for fewer than two."""
+    if len(azimuths_deg) < 2:
+        return 360.0
+    ordered = np.sort(azimuths_deg)
+    return float(np.max(np.diff(ordered, append=ordered[0] + 360.0)))

@@ -1,0 +1,126 @@
+"""Where an event was: robust Gauss-Newton location of its picks, with its uncertainties."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.association import best_kernels as kernels
+from streamer.association.best_kernels import INFORMATION, NU, Errors
+from streamer.association.geodesy import Floats, azimuths_deg
+from streamer.association.network import Network
+from streamer.association.pickfiles import PickTable
+
+# Steps: at most this many, none longer than half the station spacing, until one is shorter than
+# this share of the spacing. Depth is damped within each step, not in the result.
+MOST_STEPS, LONGEST_SHARE, SHORTEST_SHARE = 40, 0.5, 1e-4
+DEPTH_DAMPING_SHARE = 1.0
+LEAST_PICKS = 4
+# Standard errors beyond this are no information: a direction in which the picks fix nothing.
+GREATEST_ERROR_KM = 999.0
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """An origin with standard errors (1 sigma), and what it makes of each pick, arrays [pick].
+
+    `ellipse` is the horizontal error ellipse: half axes (km), azimuth of the longer one (deg).
+    `rms_s` is over the residuals as they are; `weight` is 0-1, small for an outlier.
+    """
+
+    time_s: float
+    lat: float
+    lon: float
+    depth_km: float
+    time_error_s: float
+    east_error_km: float
+    north_error_km: float
+    depth_error_km: float
+    ellipse: tuple[float, float, float]
+    rms_s: float
+    residual_s: Floats
+    distance_km: Floats
+    azimuth_deg: Floats
+    weight: Floats
+
+
+def locate(
+    network: Network,
+    errors: Errors,
+    table: PickTable,
+    picks: NDArray[np.int64],
+    start: tuple[float, float, float, float],
+) -> Location:
+    """Location by the given rows of the table, at most one for each station and phase.
+
+    `start` is time (s), lat, lon (deg), depth (km). Fewer than four picks leave it where it is.
+    """
+    fit = kernels.new_fit(len(network.stations))
+    paths = table.phase[picks], table.station[picks]
+    fit.used[paths] = True
+    origin = np.array(start)
+    longest_km = LONGEST_SHARE * network.spacing_km
+    for _ in range(MOST_STEPS):
+        _residuals(origin, network, errors, table.time_s[picks], paths, fit)
+        length_km = kernels.move(
+            origin, network.ground, fit, longest_km, DEPTH_DAMPING_SHARE * network.spacing_km
+        )
+        if length_km < SHORTEST_SHARE * network.spacing_km:
+            break
+    _residuals(origin, network, errors, table.time_s[picks], paths, fit)
+    residual_s, sigma_s = fit.residual_s[paths], fit.sigma_s[paths]
+    covariance = _covariance(fit, paths)
+    deviations = np.minimum(np.sqrt(np.diag(covariance)), GREATEST_ERROR_KM)
+    time_s, lat, lon, depth_km = map(float, origin)
+    return Location(
+        time_s=time_s,
+        lat=lat,
+        lon=lon,
+        depth_km=depth_km,
+        time_error_s=float(deviations[0]),
+        east_error_km=float(deviations[1]),
+        north_error_km=float(deviations[2]),
+        depth_error_km=float(deviations[3]),
+        ellipse=_ellipse(covariance[1:3, 1:3]),
+        rms_s=math.sqrt(float(np.mean(residual_s**2))),
+        residual_s=residual_s,
+        distance_km=fit.distance_km[paths[1]],
+        azimuth_deg=azimuths_deg(lat, lon, network.lat[paths[1]], network.lon[paths[1]]),
+        weight=NU / (NU + (residual_s / sigma_s) ** 2),
+    )
+
+
+def _residuals(
+    origin: Floats,
+    network: Network,
+    errors: Errors,
+    time_s: Floats,
+    paths: tuple[NDArray[np.int8], NDArray[np.int32]],
+    fit: kernels.Fit,
+) -> None:
+    kernels.predict(origin, network.ground, fit)
+    travel_s = fit.travel_s[paths]
+    fit.residual_s[paths] = time_s - origin[0] - travel_s - errors.static_s[paths]
+    fit.sigma_s[paths] = np.hypot(errors.sigma_s[paths[0]], errors.relative * travel_s)
+
+
+def _covariance(fit: kernels.Fit, paths: tuple[NDArray[np.int8], NDArray[np.int32]]) -> Floats:
+    """Of time (s), east, north, depth (km): inverse information of the picks.
+
+    What the picks do not fix gets the greatest error through a prior of that width.
+    """
+    slopes = np.stack(
+        [np.ones(len(paths[0])), fit.by_east[paths], fit.by_north[paths], fit.by_depth[paths]]
+    )
+    weighted = slopes * (INFORMATION / fit.sigma_s[paths] ** 2)
+    prior = np.eye(4) / GREATEST_ERROR_KM**2
+    return np.asarray(np.linalg.inv(weighted @ slopes.T + prior), np.float64)
+
+
+def _ellipse(covariance: Floats) -> tuple[float, float, float]:
+    """Longer and shorter half axis (km) and azimuth of the longer one (deg) by (east, north)."""
+    variances, axes = np.linalg.eigh(covariance)
+    shorter, longer = np.minimum(np.sqrt(np.maximum(variances, 0)), GREATEST_ERROR_KM)
+    east, north = axes[:, 1]
+    return float(longer), float(shorter), math.degrees(math.atan2(east, north)) % 180.0

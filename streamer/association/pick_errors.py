@@ -1,0 +1,57 @@
+"""How far picks are from predicted arrivals: station delays and pick errors, given or learnt."""
+
+import numpy as np
+
+from streamer.association.best_kernels import Errors
+from streamer.association.geodesy import Floats
+from streamer.association.network import Network
+from streamer.association.parameters import BestParameters
+
+# Before anything is learnt P picks are this share of the time P takes across the network off, and
+# S picks S_FACTOR times that.
+INITIAL_SHARE, S_FACTOR = 0.005, 2.0
+# A delay of n residuals is trusted as n / (n + DELAY_PRIOR) of their median.
+DELAY_PRIOR = 5
+# Least residuals from which an error is learnt, and how far one may move from what it was.
+LEAST_RESIDUALS, GREATEST_FACTOR = 100, 3.0
+MAD_TO_SIGMA = 1.4826
+
+
+def initial_errors(network: Network, rules: BestParameters) -> Errors:
+    """The given errors, or those that go with the size of the network."""
+    p_s = rules.p_error_s or INITIAL_SHARE * network.aperture_km / network.p_km_s
+    s_s = rules.s_error_s or S_FACTOR * p_s
+    n = len(network.stations)
+    return Errors(np.zeros((2, n)), np.array([p_s, s_s]), rules.relative_error)
+
+
+def learnt_errors(errors: Errors, residual_s: Floats, rules: BestParameters) -> Errors:
+    """Errors by the residuals [event, phase, station] of events, NaN where there is no pick."""
+    if not len(residual_s):
+        return errors
+    static_s, sigma_s = errors.static_s, errors.sigma_s.copy()
+    spread = residual_s + static_s
+    if rules.learn_statics:
+        static_s = _delays(spread)
+    for phase, given in enumerate((rules.p_error_s, rules.s_error_s)):
+        rest = (spread - static_s)[:, phase]
+        rest = rest[np.isfinite(rest)]
+        if given is None and len(rest) >= LEAST_RESIDUALS:
+            learnt = MAD_TO_SIGMA * np.median(np.abs(rest))
+            bounds = sigma_s[phase] / GREATEST_FACTOR, sigma_s[phase] * GREATEST_FACTOR
+            sigma_s[phase] = np.clip(learnt, *bounds)
+    return Errors(static_s, sigma_s, errors.relative)
+
+
+def _delays(spread: Floats) -> Floats:
+    """Median residual of each phase and station, drawn to 0 where there are few."""
+    n_phases, n_stations = spread.shape[1:]
+    delays = np.zeros((n_phases, n_stations))
+    for phase in range(n_phases):
+        for station in range(n_stations):
+            values = spread[:, phase, station]
+            values = values[np.isfinite(values)]
+            if len(values):
+                trust = len(values) / (len(values) + DELAY_PRIOR)
+                delays[phase, station] = trust * np.median(values)
+    return delays
