@@ -31,6 +31,9 @@ RISE = 1.5
 RISE_BLOCKS = 5
 _LAG = 5  # samples: the difference over them passes what onsets are made of, around 10 Hz
 
+# All that decides, besides the thresholds, which onsets are early.
+EARLY_RULE = (PREVIEW_BLOCKS, TRUST_SAMPLES, S_AFTER_P_SAMPLES, RISE, RISE_BLOCKS)
+
 Floats = npt.NDArray[np.float32]
 
 

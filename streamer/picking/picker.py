@@ -17,10 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from model.look_ahead import (
+    EARLY_RULE,
     EARLY_THRESHOLDS,
-    RISE,
     S_AFTER_P_SAMPLES,
-    TRUST_SAMPLES,
     early_onsets,
 )
 from model.msnet import PHASES
@@ -63,7 +62,7 @@ class Provenance:
     @property
     def cfg(self) -> str:
         """8 hex digits of the settings that decide about picks."""
-        early = [self.early_thresholds, TRUST_SAMPLES, RISE] if self.provisional else None
+        early = [self.early_thresholds, EARLY_RULE] if self.provisional else None
         settings = json.dumps(
             [self.thresholds, self.separation_samples, BLIND_BLOCKS, self.sampling, early]
         )
@@ -93,7 +92,7 @@ class Picker:
             messages += self._believe(step, response, end, preview)
         messages += self._judge(step, response, response.stop)
         if step.ends:
-            messages += self._settle(step.track, response, step.track.detector.finish())
+            messages += self._settle(step, response, step.track.detector.finish())
         return messages
 
     def _judge(self, step: Step, response: Response, stop: int) -> Iterator[Pick]:
@@ -104,22 +103,23 @@ class Picker:
         track, detector = step.track, step.track.detector
         first = max(response.start, step.begins, track.next_output)
         if first < stop and detector.open and detector.end != first:
-            yield from self._settle(track, response, detector.finish())
+            yield from self._settle(step, response, detector.finish())
         while first < stop:
             end = first + (stop - first - 1) % BLOCK + 1 if track.provisional else stop
             piece = response.probability[:, first - response.start : end - response.start]
             track.next_output = end
             onsets = detector.push(first, piece)
             if onsets or track.provisional:
-                yield from self._settle(track, response, onsets)
+                yield from self._settle(step, response, onsets)
             first = end
 
-    def _settle(self, track: Track, response: Response, onsets: list[Onset]) -> Iterator[Pick]:
+    def _settle(self, step: Step, response: Response, onsets: list[Onset]) -> Iterator[Pick]:
         """Final onsets, each confirming the provisional pick that is nearest; then retractions."""
+        track = step.track
         for onset in onsets:
             track.settled[onset.phase] = onset.index
             provisional = self._nearest(track, onset)
-            new = self._to_pick(track, response, onset)
+            new = self._to_pick(step, response, onset)
             if new is None:
                 self.counts["suppressed_data_start"] += 1
                 continue
@@ -137,7 +137,7 @@ class Picker:
             if onset.index + reach < decided:
                 track.provisional.remove(provisional)
                 self.counts["picks_retracted"] += 1
-                now = replace(pick, data_ns=track.station.arrived_ns)
+                now = replace(pick, data_ns=step.arrived_ns)
                 yield _revision(pick, now, "retract", final=1)
 
     def _believe(
@@ -151,7 +151,7 @@ class Picker:
                 self._is_news(track, onset, step.begins) and _may_be_early(track, onset)
             ):
                 continue
-            new = self._to_pick(track, response, onset, newest_block=end // BLOCK - 1)
+            new = self._to_pick(step, response, onset, newest_block=end // BLOCK - 1)
             if new is None:
                 continue
             if known is None:
@@ -180,13 +180,13 @@ class Picker:
         return track.provisional[min(near)[1]] if near else None
 
     def _to_pick(
-        self, track: Track, response: Response, onset: Onset, newest_block: int | None = None
+        self, step: Step, response: Response, onset: Onset, newest_block: int | None = None
     ) -> Pick | None:
         """The pick of an onset as if it were final and the first; None if it is suppressed.
 
         What follows `newest_block` is not known yet, and no gap.
         """
-        block = int(onset.index // BLOCK)
+        track, block = step.track, int(onset.index // BLOCK)
         if not response.validity(block, BLIND_BLOCKS, 0).any(axis=0).all():
             return None
         phase = PHASES[onset.phase]
@@ -214,7 +214,7 @@ class Picker:
             cfg=self._cfg,
             agency=self.provenance.agency,
             author=self.provenance.author,
-            data_ns=track.station.arrived_ns,
+            data_ns=step.arrived_ns,
             made_ns=0,
             n_comp=int(here.sum()),
             qual=_quality(valid),
