@@ -192,6 +192,25 @@ class StreamingNetwork:
         nothing = torch.empty(len(rows), 0, len(COMPONENTS))
         return self._input.window(rows, self._position[rows], nothing, -blocks * self._block, 0)
 
+    def preview(self, windows: Tensor, blocks: int) -> Tensor:
+        """Logits (2, B, blocks x 100) at the ends of windows (B, T, 3): `MSNet.forward` of these.
+
+        Beyond the end there is its zero padding; no row is touched. Only what is wanted is decoded,
+        and one block more, in which the convolutions lack what lies before.
+        """
+
+        def pad(x: Tensor) -> Tensor:
+            return nn.functional.pad(x, (0, 0, self._half, self._half))
+
+        maps = [self._stem(pad(windows))]
+        for down, encode in zip(self._down, self._encode, strict=True):
+            maps.append(encode(pad(down(maps[-1]))))
+        x = maps[-1][:, -blocks - 1 :]
+        for up, decode, skip in zip(self._up, self._decode, maps[-2::-1], strict=True):
+            x = up(x)
+            x = decode(pad(torch.cat([skip[:, -x.shape[1] :], x], dim=2)))
+        return self._head(x[:, -blocks * self._block :])
+
     def advance(self, rows: Tensor, samples: Tensor) -> Tensor:
         """Continue some rows, (B,) and different, by whole blocks (B, T, 3) of normalised samples.
 

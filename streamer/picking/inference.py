@@ -161,12 +161,12 @@ class Inference:
                     known[n, block * BLOCK : block * BLOCK + length]
                     for n, block in zip(place.tolist(), wanted[:, 1].tolist(), strict=True)
                 ]
-            ).transpose(1, 2)
+            )
             for start in range(0, len(wanted), WINDOWS_AT_ONCE):
                 part = slice(start, start + WINDOWS_AT_ONCE)
-                logits, _ = self.artifact.model(windows[part].contiguous())
-                usable = torch.sigmoid(logits[..., -PREVIEW_BLOCKS * BLOCK :])
-                for (n, block), preview in zip(wanted[part].tolist(), usable.numpy(), strict=True):
+                logits = self._network.preview(windows[part], PREVIEW_BLOCKS)
+                probability = torch.sigmoid(logits).transpose(0, 1).contiguous().numpy()
+                for (n, block), preview in zip(wanted[part].tolist(), probability, strict=True):
                     end = (batch[n].first_block + block + 1) * BLOCK
                     found[n].append((end, preview))
         return [tuple(found[n]) for n in range(len(batch))]

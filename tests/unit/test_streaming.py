@@ -63,3 +63,19 @@ def test_a_network_that_is_not_folded_is_refused(style):
     network = MSNet(MSNetConfig(channels=(4, 6, 8, 10), style=style), pruned=True).eval()
     with pytest.raises(ValueError, match="folded"):
         StreamingNetwork(network)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("style", ["convnext", "classic"])
+def test_a_preview_is_the_plain_forward_of_the_window(style):
+    """Also with strides and a kernel of other sizes; at every sample that it gives out."""
+    for sizes in ({}, {"channels": (4, 6, 8), "strides": (5, 20), "kernel": 5}):
+        config = MSNetConfig(**{"channels": (4, 6, 8, 10), "style": style, **sizes})
+        torch.manual_seed(0)
+        network = MSNet(config, pruned=True).fold()
+        windows = torch.randn(3, 3, (config.context_blocks + 3) * config.block_samples)
+        expected = torch.sigmoid(network(windows)[0])[..., -3 * config.block_samples :]
+        preview = StreamingNetwork(network).preview(windows.transpose(1, 2), 3)
+        torch.testing.assert_close(
+            torch.sigmoid(preview).transpose(0, 1), expected, atol=1e-5, rtol=0
+        )
