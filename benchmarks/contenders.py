@@ -1,5 +1,6 @@
 """The pickers that `streaming.py` runs side by side, and the waveforms they get."""
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -112,6 +113,8 @@ class Streaming:
         ]
         for second in range(WARM_S):
             self.prepare(second)()
+        gc.collect()
+        gc.freeze()  # as the daemon does
 
     def prepare(self, second: int) -> Hop:
         records = [record for n in range(self.stations) for record in self.records(n, second)]
