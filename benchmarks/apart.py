@@ -1,14 +1,13 @@
 """A contender in a process of its own, as its users run it: settings of one do not help another."""
 
 import multiprocessing
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
-from typing import Any, Self
+from typing import Self
 
 import torch
-from contenders import WARM_S, Contender, Turns
+from contenders import Contender, Turns, take_turns, turn
 
 Build = Callable[[], Contender]
 
@@ -32,17 +31,14 @@ class Apart:
 
     def ready(self) -> tuple[str, int]:
         """Name and number of stations, once it is built."""
-        name, stations = self._answer()
+        name, stations = self._pipe.recv()  # EOFError if the process died
         return name, stations
 
     def turn(self, second: int) -> tuple[int, float]:
-        """One second of all stations: how many picks, and the CPU seconds of its process."""
+        """`contenders.turn` in its process."""
         self._pipe.send(second)
-        picks, cpu_s = self._answer()
+        picks, cpu_s = self._pipe.recv()
         return picks, cpu_s
-
-    def _answer(self) -> Any:
-        return self._pipe.recv()  # EOFError if the process died; its traceback was printed
 
 
 def measure_apart(
@@ -52,13 +48,9 @@ def measure_apart(
     with ExitStack() as stack:
         contenders = [stack.enter_context(Apart(build)) for build in builds]
         known = [contender.ready() for contender in contenders]
-        turns = [Turns([], 0) for _ in builds]
-        for second in range(WARM_S, WARM_S + rounds + 1):
-            for number, contender in enumerate(contenders):
-                picks, cpu_s = contender.turn(second)
-                kept = [*turns[number].cpu_s, cpu_s] if second > WARM_S else []
-                turns[number] = Turns(kept, turns[number].picks + picks)
-                tell(known[number][0])
+        names = [name for name, _ in known]
+        takers = dict(zip(names, (contender.turn for contender in contenders), strict=True))
+        turns = take_turns(takers, rounds, tell)
         return [(*each, done) for each, done in zip(known, turns, strict=True)]
 
 
@@ -67,7 +59,4 @@ def _serve(pipe: Connection, build: Build) -> None:
     contender = build()
     pipe.send((contender.name, contender.stations))
     while True:
-        hop = contender.prepare(pipe.recv())
-        began_s = time.process_time()
-        picks = hop()
-        pipe.send((picks, time.process_time() - began_s))
+        pipe.send(turn(contender, pipe.recv()))

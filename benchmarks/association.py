@@ -20,11 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from streamer.association.events import Event
+from streamer.association.geodesy import KM_PER_DEG
 from streamer.association.network import Network
 from streamer.association.offline import best_events, real_events
-from streamer.association.parameters import BestParameters, RealParameters
+from streamer.association.parameters import BestParameters
 from streamer.association.pickfiles import PickTable, pick_table, read_picks
-from streamer.association.real_files import read_real_catalogue
+from streamer.association.real_files import read_real_catalogue, real_parameters
 from streamer.association.stations import read_stations
 from streamer.association.velocity import LayeredModel
 
@@ -32,21 +33,6 @@ PRESETS = ("regional", "burst", "mine")
 ENGINES = ("best", "real", "program")
 # CPU seconds and MB of the REAL program (C, one thread, -Os) on the sets of seed 1.
 PROGRAM_COST = {"regional": (81.7, 353), "burst": (71.0, 387), "mine": (159.5, 354)}
-KM_PER_DEG = 111.19
-
-_R = ("search_half_width_deg", "deepest_km", "grid_step_deg", "grid_step_km", "event_separation_s")
-_V = ("window_vp_km_s", "window_vs_km_s")
-_S = (
-    "least_p", "least_s", "least_picks", "least_both", "greatest_std_s", "least_s_minus_p_s",
-    "window_factor", "removal_factor", "nearest_share", "outlier_factor",
-)  # fmt: skip
-
-
-def real_parameters(config: dict) -> RealParameters:
-    values = {"map_lat": config["lat0"]}
-    for letter, names in (("R", _R), ("V", _V), ("S", _S)):
-        values |= dict(zip(names, config["real"][letter].split("/"), strict=False))
-    return RealParameters(**values)
 
 
 def load(folder: Path) -> tuple[dict, Network, PickTable]:
@@ -90,7 +76,7 @@ def run(engine: str, folder: Path) -> dict:
     def events(picks: PickTable) -> list[Event]:
         if engine == "best":
             return best_events(network, picks, BestParameters())
-        return real_events(network, picks, real_parameters(config))
+        return real_events(network, picks, real_parameters(config["real"], config["lat0"]))
 
     events(few)  # compiles, or reads what was compiled
     start = time.process_time()

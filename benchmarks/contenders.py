@@ -2,9 +2,11 @@
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -266,16 +268,33 @@ def measure(
     Each round is one second of all stations for everybody, and everybody has its turn in it.
     `tell` hears who had a turn.
     """
-    spent_s: list[list[float]] = [[] for _ in contenders]
-    picks = [0] * len(contenders)
+    takers = {contender.name: partial(turn, contender) for contender in contenders}
+    return take_turns(takers, rounds, tell)
+
+
+def turn(contender: Contender, second: int) -> tuple[int, float]:
+    """One second of all stations: how many picks, and the CPU seconds of this process."""
+    hop = contender.prepare(second)
+    begun_s = time.process_time()
+    picks = hop()
+    return picks, time.process_time() - begun_s
+
+
+def take_turns(
+    takers: Mapping[str, Callable[[int], tuple[int, float]]],
+    rounds: int,
+    tell: Callable[[str], None],
+) -> list[Turns]:
+    """`measure` with what takes the turns, by name."""
+    spent_s: dict[str, list[float]] = {name: [] for name in takers}
+    picks = Counter[str]()
     for second in range(WARM_S, WARM_S + rounds + 1):
-        for number, contender in enumerate(contenders):
-            hop = contender.prepare(second)
-            begun_s = time.process_time()
-            picks[number] += hop()
-            spent_s[number].append(time.process_time() - begun_s)
-            tell(contender.name)
-    return [Turns(times[1:], count) for times, count in zip(spent_s, picks, strict=True)]
+        for name, take in takers.items():
+            found, cpu_s = take(second)
+            picks[name] += found
+            spent_s[name].append(cpu_s)
+            tell(name)
+    return [Turns(times[1:], picks[name]) for name, times in spent_s.items()]
 
 
 def cpu_s(work: Callable[[], object]) -> float:

@@ -91,7 +91,7 @@ async def _end(task: "asyncio.Task[None]") -> None:
 
 
 class Line:
-    """The stretch from packets to the publisher: three loops around one engine."""
+    """The stretch from packets to the publisher: loops around one engine."""
 
     def __init__(
         self,

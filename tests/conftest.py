@@ -15,6 +15,17 @@ from typing import NoReturn
 import pytest
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One torch thread for the test, as in the daemon."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of the recordings with manual picks (`shared/data`)."""

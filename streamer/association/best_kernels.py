@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.association.geodesy import Floats, distance_km, east_north_km
+from streamer.association.geodesy import KM_PER_DEG, Floats, distance_km, east_north_km
 from streamer.association.jit import compiled
 from streamer.association.traveltimes import interpolate
 
@@ -26,8 +26,6 @@ INFORMATION = (NU + 1) / (NU + 3)  # on a location, per pick, against that of no
 WIDEST_SIGMA = 4.5
 NO_PICK = -1
 FREE = -1
-# Near enough to turn a step into degrees: the next step corrects what is wrong with this one.
-KM_PER_DEG = 111.19
 
 
 class Ground(NamedTuple):
@@ -291,6 +289,7 @@ def move(
     length = math.sqrt(change[1] ** 2 + change[2] ** 2 + change[3] ** 2)
     part = min(1.0, longest_km / max(length, 1e-12))
     origin[0] += part * change[0]
+    # Near enough in degrees: the next step corrects what is wrong with this one.
     origin[1] += part * change[2] / KM_PER_DEG
     origin[2] += part * change[1] / (KM_PER_DEG * math.cos(math.radians(origin[1])))
     origin[3] = min(max(origin[3] + part * change[3], ground.shallowest_km), ground.deepest_km)

@@ -13,6 +13,9 @@ from streamer.association.jit import compiled
 
 Floats = NDArray[np.float64]
 
+# Length of a degree of a great circle, as REAL has it: for steps and search ranges.
+KM_PER_DEG = 111.19
+
 # WGS 84: semi-major axis (km) and the square of the eccentricity.
 SEMI_MAJOR_KM = 6378.137
 ECCENTRICITY_2 = 0.00669437999014

@@ -10,13 +10,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from streamer.association.best import Best
 from streamer.association.events import Event, Profile, located_event
-from streamer.association.geodesy import Floats
+from streamer.association.geodesy import KM_PER_DEG, Floats
 from streamer.association.locate import locate
 from streamer.association.network import Network
 from streamer.association.parameters import BestParameters, RealParameters
 from streamer.association.pick_errors import initial_errors, learnt_errors
 from streamer.association.pickfiles import PickTable, pick_table, read_picks
-from streamer.association.real import KM_PER_DEG, Ints, Real, RealEvent
+from streamer.association.real import Ints, Real, RealEvent
 from streamer.association.stations import read_stations
 from streamer.association.velocity import read_velocity_model
 

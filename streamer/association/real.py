@@ -16,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.association import real_kernels as kernels
-from streamer.association.geodesy import Floats
+from streamer.association.geodesy import KM_PER_DEG, Floats
 from streamer.association.parameters import RealParameters
 from streamer.association.pickfiles import P, PickTable, S
 from streamer.association.stations import Station
 
 Ints = NDArray[np.int64]
 
-KM_PER_DEG = 111.19
 FLATTENING = 1 / 298.257  # of the ellipsoid on which REAL measures distances
 # The grid is moved by this part of a step, so that no node coincides with a station.
 NODE_SHIFT = 0.01234

@@ -1,18 +1,44 @@
 """The files of the REAL program: station list, pick folder, travel-time table, catalogue."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamer.association.geodesy import Floats
+from streamer.association.parameters import RealParameters
 from streamer.association.pickfiles import PHASES, PickRow
 from streamer.association.stations import Station
 from streamer.association.tables import read_text
 from streamer.errors import DataError
 from streamer.timebase import NS_PER_S
+
+# The parts of a parameter of the program, in its order, under our names.
+_LETTERS = {
+    "R": (
+        "search_half_width_deg", "deepest_km", "grid_step_deg", "grid_step_km",
+        "event_separation_s",
+    ),
+    "V": ("window_vp_km_s", "window_vs_km_s"),
+    "S": (
+        "least_p", "least_s", "least_picks", "least_both", "greatest_std_s", "least_s_minus_p_s",
+        "window_factor", "removal_factor", "nearest_share", "outlier_factor",
+    ),
+}  # fmt: skip
+
+
+def real_parameters(texts: Mapping[str, str], map_lat: float) -> RealParameters:
+    """The parameters given to the program as `-R a/b/...`, `-V` and `-S`: its letters and texts.
+
+    Parts that are left out at the end have their defaults. Raises ValueError as `RealParameters`.
+    """
+    values: dict[str, Any] = {"map_lat": map_lat}
+    for letter, names in _LETTERS.items():
+        values |= dict(zip(names, texts[letter].split("/"), strict=False))
+    return RealParameters(**values)
 
 
 def read_real_stations(path: Path) -> list[Station]:

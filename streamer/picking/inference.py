@@ -68,7 +68,7 @@ class Inference:
         self.context = Context(
             history=card.preprocess.history_blocks, network=card.network.context_blocks
         )
-        self.artifact = artifact
+        self._preprocess = card.preprocess
         self._previews = previews
         self._rows = SILENCE + 1
         with torch.inference_mode():
@@ -98,7 +98,7 @@ class Inference:
         samples = resampled(batch)
         valid = np.stack([step.received for step in batch]) & ~constant(samples)
         prepared, self._normaliser[rows] = normalise_next(
-            samples, valid, self.artifact.card.preprocess, self._normaliser[rows]
+            samples, valid, self._preprocess, self._normaliser[rows]
         )
         x = np.ascontiguousarray(prepared.transpose(0, 2, 1))
         previews = self._preview(batch, rows, x) if self._previews else [()] * len(batch)

@@ -57,7 +57,7 @@ class Scheduler:
         A station that could not make room, because a component is too far behind, waits for it no
         longer: the record fits after the next steps.
         """
-        station = self._bank.stations.get(record.nslc.instrument)
+        station = self._bank.find(record.nslc)
         track = None if station is None else self._track(station)
         if station is None or track is None or record.end_ns < track.roomy_until_ns:
             return True

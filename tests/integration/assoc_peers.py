@@ -6,39 +6,26 @@ from pathlib import Path
 
 import numpy as np
 
-from streamer.association.parameters import RealParameters
+from streamer.association.geodesy import KM_PER_DEG
 from streamer.association.pickfiles import PickTable, pick_table, read_picks
-from streamer.association.real import KM_PER_DEG, Real, Times
+from streamer.association.real import Real, Times
 from streamer.association.real_files import (
     CatalogueEvent,
     RealTable,
     read_real_catalogue,
     read_real_picks,
     read_real_stations,
+    real_parameters,
 )
 
-DEMO_R, SYN = "0.1/20/0.04/2/5", ("0.1/20/0.02/2/5", "6.2/3.3", "3/2/5/2/0.5/0.0/1.5")
+DEMO_R = "0.1/20/0.04/2/5"
+SYN = {"R": "0.1/20/0.02/2/5", "V": "6.2/3.3", "S": "3/2/5/2/0.5/0.0/1.5"}
 DEMO = {
     "stalta": ("picks_stalta", "out_stalta", "6.2/3.3", "3/2/12/3/0.5/0.2/1/0.25/0.2/4"),
     "phasenet": ("picks_phasenet_0.5", "out_phasenet", "6.2/3.4", "3/2/8/2/0.5/0.1/1.2/0.0"),
 }
 SYNTHETIC = ("regional", "burst", "mine")
 SETS = ("real_syn_layer", "real_syn_homo", *DEMO, *SYNTHETIC)
-
-_R = ("search_half_width_deg", "deepest_km", "grid_step_deg", "grid_step_km", "event_separation_s")
-_V = ("window_vp_km_s", "window_vs_km_s")
-_S = (
-    "least_p", "least_s", "least_picks", "least_both", "greatest_std_s", "least_s_minus_p_s",
-    "window_factor", "removal_factor", "nearest_share", "outlier_factor",
-)  # fmt: skip
-
-
-def parameters(r: str, v: str, s: str, map_lat: float) -> RealParameters:
-    """From the texts after REAL's letters."""
-    values = {}
-    for names, text in ((_R, r), (_V, v), (_S, s)):
-        values |= dict(zip(names, text.split("/"), strict=False))
-    return RealParameters(map_lat=map_lat, **values)
 
 
 @dataclass(frozen=True)
@@ -97,7 +84,7 @@ def peer_set(folder: Path, name: str) -> PeerSet:
     if name in SYNTHETIC:
         at = folder / "synth" / name
         config = json.loads((at / "config.json").read_text())["real"]
-        rules = parameters(config["R"], config["V"], config["S"], 42.75)
+        rules = real_parameters(config, 42.75)
         output = at / "real_program"
         stations = read_real_stations(at / "station.dat")
         rows, _ = read_picks(at / "picks.csv")
@@ -105,13 +92,13 @@ def peer_set(folder: Path, name: str) -> PeerSet:
     elif name in DEMO:
         at = folder / "real_demo"
         picks, out, v, s = DEMO[name]
-        rules, output = parameters(DEMO_R, v, s, 42.75), at / out
+        rules, output = real_parameters({"R": DEMO_R, "V": v, "S": s}, 42.75), at / out
         stations = read_real_stations(at / "station.dat")
         rows = read_real_picks(at / picks, stations, 0)
         travel = RealTable.read(at / "tt_db" / "ttdb.txt")
     else:
         at = folder / "real_syn"
-        rules = parameters(*SYN, 0.0)
+        rules = real_parameters(SYN, 0.0)
         layered = name.endswith("layer")
         output = at / ("out_layer" if layered else "out_homo")
         stations = read_real_stations(at / "station.dat")

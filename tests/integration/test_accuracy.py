@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import obspy
 import pytest
-import torch
 
 from model import artifact
 from model.preprocess import Resampler
@@ -19,12 +18,7 @@ MAX_FALSE_PER_STATION_HOUR = 5
 DEMO = Path(obspy.__file__).parent / "signal" / "tests" / "data"
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

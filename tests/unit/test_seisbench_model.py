@@ -2,14 +2,12 @@
 
 import builtins
 import logging
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import obspy
 import pytest
-import torch
 from seisbench_weights import events, write_weights
 
 from model.artifact import ArtifactError
@@ -23,13 +21,7 @@ from streamer.config import Config, PickingConfig, load_config
 from streamer.errors import ConfigError, DataError, MsnetError, UnavailableError
 from streamer.picking.engine import load_network
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def annotated(picker: SeisBenchPicker, samples: np.ndarray) -> np.ndarray:

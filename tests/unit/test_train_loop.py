@@ -47,13 +47,8 @@ def sampler(config: TrainConfig = CONFIG) -> Sampler:
     return Sampler([record(), record("b", "continuous", 2)], [record("c", "noise", 3)], config)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Sums in another order would change the last digits of the losses."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+# Sums in another order would change the last digits of the losses.
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("time_scale", [0.0, 1.0])

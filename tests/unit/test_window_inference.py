@@ -1,13 +1,11 @@
 """Picking with SeisBench gives the onsets of SeisBench's own probabilities of the same windows."""
 
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import obspy
 import pytest
-import torch
 from seisbench_weights import events, write_weights
 
 from model.onsets import Onset, OnsetDetector, find_onsets
@@ -30,12 +28,7 @@ LENGTH_S = 200
 Floats = np.ndarray
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def recorded(rate: int) -> Floats:
