@@ -8,8 +8,8 @@ station, servers are tried in turn, and the wait between attempts grows with jit
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -42,6 +42,7 @@ from seedlink_client.protocol import (
 from streamer.clock import Clock
 from streamer.errors import AccessDeniedError, ConfigError, UnavailableError
 from streamer.seedid import Nslc
+from streamer.seedlink.state import Position
 from streamer.stationspec import StationSpec
 from streamer.timebase import NS_PER_S, iso, parse_iso
 
@@ -69,11 +70,17 @@ _PROTOCOLS = {"auto": None, "3": Protocol.V3, "4": Protocol.V4}
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """One SeedLink packet: the record as sent, when it arrived (UTC ns) and from which server."""
+    """One SeedLink packet: the record as sent, when it arrived (UTC ns) and from which server.
+
+    `station` is NET_STA, `sequence` the number the server gave it. Together with the start time of
+    the record they are the `Position` from which the server can go on.
+    """
 
     data: bytes
     received_ns: int
     server: str
+    station: str
+    sequence: int | None
 
 
 class _Link(AsyncSeedLink):
@@ -234,6 +241,8 @@ class FeedConfig:
     """What to ask of whom.
 
     `servers` are (host, port) by preference; `start` is `now`, `earliest` or an ISO 8601 time.
+    `resume` maps a server (`host:port`) and a station (`NET_STA`) to the position behind which the
+    first connection goes on, instead of at `start`.
     """
 
     servers: Sequence[tuple[str, int]]
@@ -244,6 +253,7 @@ class FeedConfig:
     network_timeout_s: float = 120.0
     startup_timeout_s: float = 30.0
     client_version: str = ""
+    resume: Mapping[str, Mapping[str, Position]] = field(default_factory=dict)
 
 
 class SeedLinkFeed:
@@ -264,7 +274,9 @@ class SeedLinkFeed:
         self._deliver = deliver
         self._announce = announce
         self._clock = clock
-        self._last: dict[str, SeedLinkPacket | None] = {}  # of each station asked for
+        self._last: dict[str, dict[str, Position]] = {  # of each station of each server
+            server: dict(stations) for server, stations in config.resume.items()
+        }
         self._connected_once = False
         self.connected = False
 
@@ -326,15 +338,21 @@ class SeedLinkFeed:
         wanted = [nslc for nslc in channels if self._config.spec.matches(nslc)]
         if not wanted:
             self._complain_of_no_match(channels, server)
+        last = self._last.setdefault(server, {})
         if self._config.start != "now" and not any(self._last.values()):
             earliest = self._config.start == "earliest"
             start_ns = EARLIEST_NS if earliest else parse_iso(self._config.start)
             link.set_timewindow(iso(start_ns))
         for station in sorted({(nslc.network, nslc.station) for nslc in wanted}):
             name = "_".join(station)
-            sequence, time = self._position(name)
             selectors = [_selector(n) for n in wanted if (n.network, n.station) == station]
-            link.add_stream(name, selectors, seqnum=sequence, timestamp=time)
+            position = last.get(name)
+            link.add_stream(
+                name,
+                selectors,
+                seqnum=position.sequence if position else None,
+                timestamp=iso(position.time_ns) if position and position.time_ns else None,
+            )
         self._announce(wanted)
         await link.negotiate()
         self._connected_once = self.connected = True
@@ -345,29 +363,23 @@ class SeedLinkFeed:
         """Deliver packets until the server ends the session. Raises SeedLinkError if they cease."""
         loop = asyncio.get_running_loop()
         splitter = PacketSplitter(link.protocol)
+        last = self._last[server]
         data, received_ns, latest_s = link.buffered(), self._clock(), loop.time()
         while True:
             for packet in splitter.feed(data):
                 if packet.is_info:  # the answer to a keepalive, which is no data
                     continue
-                await self._deliver(Packet(packet.payload, received_ns, server))
-                if packet.station_id in self._last:
-                    self._last[packet.station_id] = packet
+                station, sequence = packet.station_id, packet.seqnum
+                await self._deliver(
+                    Packet(packet.payload, received_ns, server, station, sequence)
+                )
+                if sequence is not None:
+                    last[station] = Position(sequence, _start_ns(packet.payload))
                 latest_s = loop.time()
             if splitter.ended:
                 return
             data = await link.arrived(latest_s + self._config.network_timeout_s)
             received_ns = self._clock()
-
-    def _position(self, station: str) -> tuple[int | None, str | None]:
-        """Number and start time of the last packet of a station; None before the first."""
-        packet = self._last.setdefault(station, None)
-        if packet is None:
-            return None, None
-        try:
-            return packet.seqnum, mseed.parse_record(packet.payload).starttime_str()
-        except SeedLinkError:  # a damaged record: the number has to do
-            return packet.seqnum, None
 
     def _complain_of_no_match(self, channels: list[Nslc], server: str) -> None:
         asked = str(self._config.spec)
@@ -376,6 +388,13 @@ class SeedLinkFeed:
         nearest = ", ".join(self._config.spec.nearest(str(nslc) for nslc in channels))
         hint = f"nearest: {nearest}" if nearest else "the server has no channels at all"
         raise ConfigError(f"{server} has no channel that matches --stations {asked}; {hint}")
+
+
+def _start_ns(record: bytes) -> int | None:
+    try:
+        return mseed.parse_record(record).starttime
+    except SeedLinkError:  # a damaged record: the number has to do
+        return None
 
 
 def _name(server: tuple[str, int]) -> str:

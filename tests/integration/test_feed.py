@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 from replay_clients import CHANNELS, START_NS, noise
@@ -16,6 +16,7 @@ from streamer.seedlink.handshake import Handshake
 from streamer.seedlink.info import ServerInfo, StationInfo, StreamInfo, info_v3
 from streamer.seedlink.protocol import LineSplitter, packet_v3
 from streamer.seedlink.server import ReplayServer
+from streamer.seedlink.state import Position
 from streamer.stationspec import parse_station_spec
 from streamer.waveforms.archive import RawRecord
 from streamer.waveforms.records import decode_header, encode
@@ -122,6 +123,7 @@ def feed(
     protocol: str = "auto",
     connect_timeout_s: float = 5,
     network_timeout_s: float = 120,
+    resume: Mapping[str, Mapping[str, Position]] | None = None,
 ) -> SeedLinkFeed:
     config = FeedConfig(
         servers=[("127.0.0.1", port) for port in servers],
@@ -129,6 +131,7 @@ def feed(
         protocol=protocol,
         connect_timeout_s=connect_timeout_s,
         network_timeout_s=network_timeout_s,
+        resume=resume or {},
     )
     return SeedLinkFeed(config, receiver.deliver, receiver.announce, time.time_ns)
 
@@ -154,6 +157,36 @@ def test_a_server_that_goes_away_and_comes_back_costs_nothing(protocol: str) -> 
 
     receiver = asyncio.run(scenario())
     assert sorted(p.data for p in receiver.packets) == sorted(r.data for r in records)
+
+
+@pytest.mark.parametrize("protocol", ["3", "4"])
+def test_a_new_process_goes_on_behind_the_positions_it_is_given(protocol: str) -> None:
+    """The packets of a first feed tell where the second one has to begin, station by station."""
+    records = archive()
+
+    async def take(server: ReplayServer, wanted: int, resume: dict[str, Position]) -> list[Packet]:
+        receiver = Receiver(wanted)
+        positions = {f"127.0.0.1:{server.port}": resume}
+        feeding = feed([server.port], receiver, protocol=protocol, resume=positions)
+        running = asyncio.create_task(feeding.run())
+        async with asyncio.timeout(TIMEOUT_S):
+            await receiver.complete.wait()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        return receiver.packets
+
+    async def scenario() -> list[Packet]:
+        async with ReplayServer(records, speed=math.inf) as server:
+            packets = await take(server, len(records), {})
+            resume = {
+                p.station: Position(p.sequence or 0, decode_header(p.data)[1])
+                for p in packets[: len(packets) // 2]
+            }
+            rest = await take(server, len(packets) - len(packets) // 2, resume)
+            assert sorted(p.data for p in rest) == sorted(p.data for p in packets[len(packets) // 2:])
+        return rest
+
+    assert asyncio.run(scenario())
 
 
 def test_only_the_wanted_channels_are_asked_for() -> None:
