@@ -192,7 +192,9 @@ async def by_the_library(port: int, protocol: str, watch: Stopwatch) -> None:
     async with seedlink_client.AsyncSeedLink("127.0.0.1", port, protocol=version) as link:
         link.add_stream("XX_S0000", ["00HHZ"])  # whatever is asked for, all is sent
         async for packet in link.collect(reconnect=False):
-            await watch.take(Packet(packet.payload, time.time_ns(), "server", packet.station_id, packet.seqnum))
+            await watch.take(
+                Packet(packet.payload, time.time_ns(), "server", packet.station_id, packet.seqnum)
+            )
             if watch.complete.is_set():
                 return
 

@@ -370,9 +370,7 @@ class SeedLinkFeed:
                 if packet.is_info:  # the answer to a keepalive, which is no data
                     continue
                 station, sequence = packet.station_id, packet.seqnum
-                await self._deliver(
-                    Packet(packet.payload, received_ns, server, station, sequence)
-                )
+                await self._deliver(Packet(packet.payload, received_ns, server, station, sequence))
                 if sequence is not None:
                     last[station] = Position(sequence, _start_ns(packet.payload))
                 latest_s = loop.time()

@@ -183,7 +183,9 @@ def test_a_new_process_goes_on_behind_the_positions_it_is_given(protocol: str) -
                 for p in packets[: len(packets) // 2]
             }
             rest = await take(server, len(packets) - len(packets) // 2, resume)
-            assert sorted(p.data for p in rest) == sorted(p.data for p in packets[len(packets) // 2:])
+            assert sorted(p.data for p in rest) == sorted(
+                p.data for p in packets[len(packets) // 2 :]
+            )
         return rest
 
     assert asyncio.run(scenario())
