@@ -35,7 +35,7 @@ from urllib.parse import quote
 
 import structlog
 
-from streamer.bus.redis_streams import server_process_id
+from streamer.bus.connect import server_process_id
 from streamer.bus.redis_url import RedisServer, parse_redis_url
 from streamer.errors import CannotCreateError, ConfigError, MsnetError, UnavailableError
 

@@ -1,4 +1,4 @@
-"""Picks on a Redis stream. The only importer of redis.
+"""Picks on a Redis stream: the keys, and how each revision of a pick enters once.
 
 Keys (`msnet` is the configurable prefix)
     msnet:picks           stream of `msnet.pick/1` messages, flat string fields (streamer/picks.py);
@@ -19,25 +19,26 @@ Redis 7.0 reads the append-only file back, and silently leaves out the transacti
 our script is recorded as, that `default` may not run.
 """
 
-import asyncio
 import hashlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import redis
-import redis.asyncio
 import structlog
-from redis import exceptions as refusals
-from redis.asyncio.retry import Retry as AsyncRetry
-from redis.asyncio.sentinel import Sentinel
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from streamer.bus.connect import (
+    REPLY_TIMEOUT_S,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+    explained,
+    once_loaded,
+    open_client,
+    open_connection,
+    refuse_unusable,
+)
 from streamer.bus.redis_url import RedisServer
-from streamer.errors import AccessDeniedError, DataError, MsnetError, UnavailableError
+from streamer.errors import DataError, MsnetError
 from streamer.picks import Pick
 from streamer.timebase import NS_PER_S
 
@@ -56,18 +57,7 @@ _XADD_ONCE_SHA = hashlib.sha1(_XADD_ONCE.encode(), usedforsecurity=False).hexdig
 
 _MARKER_LIFE_S = 3600
 _TRIM_INTERVAL_NS = 60 * NS_PER_S
-_CONNECT_TIMEOUT_S = 5.0
-# A reply that takes longer than this is a stalled server; the publisher sends again.
-_REPLY_TIMEOUT_S = 10.0
-# A server that reads a full append-only file back needs about 15 s per million picks.
-_LOADING_TIMEOUT_S = 60.0
-_LOADING_POLL_S = 0.2
 _PAGE_ENTRIES = 1000
-_OLDEST_VERSION = (6, 2)  # XTRIM MINID
-
-
-class _LoadingError(UnavailableError):
-    """The server answers, but it is still reading its data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +97,7 @@ class PickStream:
         prefix: str = "msnet",
         retention_s: int = 7 * 86_400,
         max_entries: int = 2_000_000,
-        reply_timeout_s: float = _REPLY_TIMEOUT_S,
+        reply_timeout_s: float = REPLY_TIMEOUT_S,
         clock: Callable[[], int],
     ) -> None:
         self.server = server
@@ -116,7 +106,8 @@ class PickStream:
         self._retention_s = retention_s
         self._max_entries = max_entries
         self._clock = clock
-        self._client, self._sentinels = _clients(server, reply_timeout_s)
+        self._connection = open_connection(server, reply_timeout_s)
+        self._client = self._connection.client
         self._idempotent = True
         self._trim_due_ns = 0
 
@@ -130,7 +121,7 @@ class PickStream:
         if self.server.password_from_url:
             log.warning("redis_password_in_url", url=self.server.shown)
         try:
-            await self._check_once_loaded()
+            await once_loaded(self.server, self._check)
         except MsnetError:
             await self.close()
             raise
@@ -142,7 +133,7 @@ class PickStream:
         Where scripts are not allowed, a repetition adds the picks again (consumers ignore them).
         """
         messages = [_Message.of(pick) for pick in picks]
-        with _explained(self.server):
+        with explained(self.server):
             entry_ids = await self._add(messages)
         added = [entry_id for entry_id in entry_ids if entry_id is not None]
         if added and self._clock() >= self._trim_due_ns:
@@ -151,30 +142,19 @@ class PickStream:
 
     async def close(self) -> None:
         """Close the connections. `publish` after it opens new ones."""
-        await self._client.aclose()
-        for sentinel in self._sentinels:
-            await sentinel.aclose()
+        await self._connection.close()
 
-    async def _check_once_loaded(self) -> None:
-        deadline_s = time.monotonic() + _LOADING_TIMEOUT_S
-        while True:
-            try:
-                with _explained(self.server):
-                    refuse_unusable(await self._client.execute_command("HELLO"), self.server)
-                    await self._prove_writable()
-                    self._idempotent = await self._scripts_allowed()
-                return
-            except _LoadingError:
-                if time.monotonic() > deadline_s:
-                    raise
-            await asyncio.sleep(_LOADING_POLL_S)
+    async def _check(self) -> None:
+        refuse_unusable(await self._client.execute_command("HELLO"), self.server)
+        await self._prove_writable()
+        self._idempotent = await self._scripts_allowed()
 
     async def _prove_writable(self) -> None:
         """Write what changes nothing: the trim we do anyway, and an id Redis never takes."""
         await self._trim_to("MAXLEN", self._max_entries)
         try:
             await self._client.execute_command("XADD", self.key, "0-0", "v", "0")
-        except refusals.ResponseError as error:
+        except ResponseError as error:
             if "greater than 0-0" not in str(error):
                 raise
 
@@ -183,7 +163,7 @@ class PickStream:
         try:
             await self._client.script_load(_XADD_ONCE)
             await self._xadd_once(self._client, f"{self._marker_prefix}:probe", [])
-        except refusals.ResponseError as error:
+        except ResponseError as error:
             if "wrong number of arg" in str(error).lower():
                 return True
             log.warning(
@@ -197,7 +177,7 @@ class PickStream:
     async def _add(self, messages: Sequence["_Message"]) -> list[str | None]:
         """Entry id of each message, None for one that is already there."""
         replies = await self._send(messages)
-        if any(isinstance(reply, refusals.NoScriptError) for reply in replies):
+        if any(isinstance(reply, NoScriptError) for reply in replies):
             # A server that was restarted has forgotten the script.
             await self._client.script_load(_XADD_ONCE)
             replies = await self._send(messages)
@@ -228,7 +208,7 @@ class PickStream:
         try:
             await self._trim_to("MINID", max(newest_ms - self._retention_s * 1000, 0))
             await self._trim_to("MAXLEN", self._max_entries)
-        except refusals.RedisError as error:
+        except RedisError as error:
             log.warning("redis_trim_failed", key=self.key, error=str(error))
 
     async def _trim_to(self, rule: str, limit: int) -> None:
@@ -236,40 +216,13 @@ class PickStream:
         await self._client.execute_command("XTRIM", self.key, rule, "~", limit, "LIMIT", 0)
 
 
-def refuse_unusable(hello: object, server: RedisServer) -> None:
-    """Raise UnavailableError unless this reply to HELLO is that of a server we can write to."""
-    if not isinstance(hello, Mapping):
-        raise UnavailableError(_NOT_REDIS.format(server=server))
-    version = str(hello.get("version", "0"))
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
-    if numbers < _OLDEST_VERSION:
-        raise UnavailableError(
-            f"Redis at {server} is version {version}: 6.2 or later is needed; update it, or use "
-            "the embedded one (--redis embedded:)"
-        )
-    if hello.get("mode") == "cluster":
-        raise UnavailableError(
-            f"Redis at {server} is part of a Redis Cluster, which is not supported: "
-            "name a server outside a cluster"
-        )
-    if hello.get("role") in ("replica", "slave"):
-        raise UnavailableError(_REPLICA.format(server=server))
-
-
-_REPLICA = (
-    "Redis at {server} is a read-only replica: name its primary, or its sentinels "
-    "(redis+sentinel://host:26379/service)"
-)
-
-
 def read_picks(server: RedisServer, prefix: str = "msnet") -> list[Pick]:
     """All picks on the stream in order of publication, unreadable entries left out and logged.
 
     Raises UnavailableError or AccessDeniedError.
     """
-    client: Any = redis.Redis(**_options(server, _REPLY_TIMEOUT_S), retry=Retry(NoBackoff(), 0))
     picks = []
-    with _explained(server), client:
+    with open_client(server) as client:
         after = "-"
         while page := client.xrange(f"{prefix}:picks", after, count=_PAGE_ENTRIES):
             after = f"({page[-1][0]}"
@@ -279,142 +232,3 @@ def read_picks(server: RedisServer, prefix: str = "msnet") -> list[Pick]:
                 except DataError as error:
                     log.warning("pick_unreadable", entry=entry_id, error=str(error))
     return picks
-
-
-def server_process_id(server: RedisServer, timeout_s: float) -> int | None:
-    """Process id of the server that answers here, even while it is loading; None without one."""
-    options = _options(server, timeout_s)
-    # The health check is a PING, which a server refuses while it is loading; INFO it answers.
-    options["health_check_interval"] = 0
-    client = redis.Redis(**options, retry=Retry(NoBackoff(), 0))
-    try:
-        return int(client.info("server")["process_id"])
-    except (refusals.RedisError, OSError):
-        return None
-    finally:
-        client.close()
-
-
-def _clients(server: RedisServer, reply_timeout_s: float) -> tuple[Any, Sequence[Any]]:
-    """The client that publishes, and those of the sentinels; half of redis-py has no types."""
-    options = _options(server, reply_timeout_s)
-    retry = AsyncRetry(NoBackoff(), 0)
-    if server.service is None:
-        return redis.asyncio.Redis(**options, retry=retry), ()
-    # The login is that of the servers; the sentinels are asked without one.
-    sentinels = Sentinel(  # type: ignore[no-untyped-call]
-        server.hosts,
-        sentinel_kwargs={**_timeouts(_CONNECT_TIMEOUT_S), "retry": retry},
-        retry=retry,
-        **options,
-    )
-    return sentinels.master_for(server.service), sentinels.sentinels
-
-
-def _options(server: RedisServer, reply_timeout_s: float) -> dict[str, Any]:
-    """Where redis-py's defaults are overridden, once for every client.
-
-    It would send a command again by itself, up to ten times, and a repeated XADD adds a second
-    entry: so every client also gets a retry of zero (asyncio has its own class of it). Repetition
-    is ours and sits above the idempotent script.
-    """
-    options: dict[str, Any] = {
-        **_timeouts(reply_timeout_s),
-        "health_check_interval": 15,
-        "decode_responses": True,
-        # A code that is no text must not stop the picks behind it.
-        "encoding_errors": "replace",
-        "protocol": 3,
-        "db": server.db,
-        "username": server.username,
-        "password": server.password,
-    }
-    if server.kind == "unix":
-        options["unix_socket_path"] = server.path
-    elif server.kind != "redis+sentinel":
-        (options["host"], options["port"]), *_ = server.hosts
-    if server.kind == "rediss":
-        options.update(ssl=True, **server.tls)
-    return options
-
-
-def _timeouts(reply_timeout_s: float) -> dict[str, Any]:
-    return {"socket_connect_timeout": _CONNECT_TIMEOUT_S, "socket_timeout": reply_timeout_s}
-
-
-@contextmanager
-def _explained(server: RedisServer) -> Iterator[None]:
-    """Turn what redis-py raises into our two errors."""
-    try:
-        yield
-    except (refusals.RedisError, OSError, ValueError) as error:
-        raise _explain(error, server) from error
-
-
-def _explain(error: Exception, server: RedisServer) -> MsnetError:
-    """The error to show for one of redis-py or of the sockets below it."""
-    # A failed login comes wrapped in a ConnectionError, for one.
-    while isinstance(error.__cause__, refusals.RedisError):
-        error = error.__cause__
-    reason = str(error) or type(error).__name__
-    if isinstance(error, refusals.ConnectionError) and "ssl" in reason.lower():
-        return UnavailableError(_NO_TLS.format(server=server, reason=reason))
-    kind, template = next(row[1:] for row in _REASONS if isinstance(error, row[0]))
-    return kind(template.format(server=server, reason=reason))
-
-
-_NO_TLS = (
-    "Redis at {server}: no TLS connection ({reason}): check ssl_ca_certs, or use redis:// if the "
-    "server has no TLS"
-)
-_NOT_REDIS = (
-    "the server at {server} does not speak the Redis protocol: check host and port, and redis:// "
-    "against rediss:// (TLS)"
-)
-# First match wins: the classes of redis-py derive from each other.
-_REASONS: tuple[
-    tuple[type[Exception] | tuple[type[Exception], ...], type[MsnetError], str], ...
-] = (
-    (
-        (refusals.AuthenticationError, refusals.AuthenticationWrongNumberOfArgsError),
-        AccessDeniedError,
-        "Redis at {server} refused the login ({reason}): give the password in a file "
-        "(redis.password_file) or in MSNET_STREAM_REDIS_PASSWORD, and the user in the URL",
-    ),
-    (
-        refusals.NoPermissionError,
-        AccessDeniedError,
-        "Redis at {server} refused permission ({reason}): name another user in the URL, or give "
-        "this one the rules in the documentation of the keys",
-    ),
-    (
-        refusals.BusyLoadingError,
-        _LoadingError,
-        "Redis at {server} is still reading its data: try again in a minute",
-    ),
-    (refusals.ReadOnlyError, UnavailableError, _REPLICA),
-    (
-        refusals.OutOfMemoryError,
-        UnavailableError,
-        "Redis at {server} is at its memory limit: raise its maxmemory or keep fewer entries",
-    ),
-    (
-        refusals.ResponseError,
-        UnavailableError,
-        "Redis at {server} refused a command ({reason}): Redis 6.2 or later with its usual "
-        "commands is needed, and the key must hold a stream",
-    ),
-    ((refusals.InvalidResponse, ValueError), UnavailableError, _NOT_REDIS),
-    (
-        (refusals.TimeoutError, TimeoutError),
-        UnavailableError,
-        "Redis at {server} does not answer: check host, port and firewall, and that this is a "
-        "Redis server",
-    ),
-    (
-        (refusals.RedisError, OSError),
-        UnavailableError,
-        "Redis at {server} cannot be reached ({reason}): start it, correct the URL, or use the "
-        "embedded one (--redis embedded:)",
-    ),
-)

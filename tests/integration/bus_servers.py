@@ -11,7 +11,8 @@ from typing import Any
 
 import redis
 
-from streamer.bus.redis_streams import PickStream, server_process_id
+from streamer.bus.connect import server_process_id
+from streamer.bus.redis_streams import PickStream
 from streamer.bus.redis_url import RedisServer, parse_redis_url
 from streamer.picks import Pick
 

@@ -29,7 +29,8 @@ from streamer.bus.broker import (
     socket_path,
     start_broker,
 )
-from streamer.bus.redis_streams import PickStream, server_process_id
+from streamer.bus.connect import server_process_id
+from streamer.bus.redis_streams import PickStream
 from streamer.bus.redis_url import RedisServer, parse_redis_url
 from streamer.errors import CannotCreateError, ConfigError, UnavailableError
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from streamer.bus.connect import refuse_unusable
 from streamer.bus.publisher import Publisher
-from streamer.bus.redis_streams import PickStream, refuse_unusable
+from streamer.bus.redis_streams import PickStream
 from streamer.bus.redis_url import parse_redis_url
 from streamer.errors import UnavailableError
 from streamer.picks import Pick
