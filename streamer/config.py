@@ -257,6 +257,11 @@ class EmbeddedRedisConfig(_Section):
         default="everysec", description="How often the append-only file is synced to disk."
     )
     maxmemory_mb: int = Field(default=512, ge=1, description="Memory of the broker, MB.")
+    socket: UserPath | None = Field(
+        default=None,
+        description="Unix socket where it listens; null = in the state folder. Picker, worker and"
+        " broker of one host name the same one.",
+    )
 
 
 class RedisConfig(_Section):

@@ -125,4 +125,5 @@ def broker_config(config: Config) -> BrokerConfig:
         port=config.redis.embedded.port,
         maxmemory_mb=config.redis.embedded.maxmemory_mb,
         prefix=config.redis.prefix,
+        socket=config.redis.embedded.socket,
     )

@@ -11,6 +11,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "drain_incomplete": "what had been received was not all picked before the time for it ended",
     "shutdown_overrun": "the daemon did not end in time after a signal and is ended by force",
     "stopped": "the daemon has ended; counters of all stages",
+    "watchdog_stuck": "a part of the program stands still; systemd will restart it",
     # Waveforms
     "channel_rejected": "a channel has no place in its station and is not picked",
     "station_rejected": "a station cannot be picked, for instance for its sampling rate",

@@ -54,6 +54,15 @@ def redis_server_binary() -> str:
 
 
 @pytest.fixture(scope="session")
+def systemd_analyze() -> str:
+    """Path of `systemd-analyze`."""
+    binary = shutil.which("systemd-analyze")
+    if binary is None:
+        _lacking("systemd-analyze is not on PATH: install systemd")
+    return binary
+
+
+@pytest.fixture(scope="session")
 def seisbench_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """SeisBench's cache for this process and those it starts, empty; its server is not there."""
     root = tmp_path_factory.mktemp("seisbench")

@@ -38,6 +38,7 @@ import structlog
 from streamer.bus.connect import server_process_id
 from streamer.bus.redis_url import RedisServer, parse_redis_url
 from streamer.errors import CannotCreateError, ConfigError, MsnetError, UnavailableError
+from streamer.health import notify
 
 log = structlog.get_logger()
 
@@ -68,7 +69,7 @@ class BrokerConfig:
     where anybody on this machine may log in as `viewer`, with any password, and read the keys of
     `prefix`; everything else then needs the password in the broker's folder. `maxmemory_mb` bounds
     the server: it refuses picks beyond, and the publisher keeps them. `binary` is the server
-    program to use, if not the one that is found.
+    program to use, if not the one that is found. `socket`: where it listens, if not in its folder.
     """
 
     state_dir: Path
@@ -77,30 +78,63 @@ class BrokerConfig:
     maxmemory_mb: int = 512
     prefix: str = "msnet"
     binary: Path | None = None
+    socket: Path | None = None
 
     @property
     def folder(self) -> Path:
         """Absolute path of the broker's folder."""
         return self.state_dir.resolve() / "broker"
 
+    @property
+    def socket_path(self) -> Path:
+        """The server's socket: in its folder, or under /tmp where that path is too long for one.
+
+        The name under /tmp depends on the user and the folder alone, not on the environment: two
+        processes that disagreed about it would not find each other's broker.
+        """
+        path = self.socket or self.folder / "redis.sock"
+        if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
+            return path
+        digest = hashlib.sha256(os.fsencode(path.parent)).hexdigest()[:12]
+        return Path("/tmp") / f"msnet-stream-{os.geteuid()}-{digest}" / path.name
+
+    @property
+    def address(self) -> RedisServer:
+        """Address and login for clients of ours."""
+        password_file = self.folder / "password"
+        return parse_redis_url(
+            f"unix://{quote(str(self.socket_path))}?db=0",
+            password_file=password_file if password_file.exists() else None,
+            environ={},
+        )
+
 
 @dataclass(kw_only=True)
 class Broker:
-    """A server that answers at `url`.
+    """A server that answers at the address of `config`.
 
     `adopted`: it ran already when we came, so `stop` leaves it alone.
     """
 
-    url: str
+    config: BrokerConfig
     pid: int
     adopted: bool
-    folder: Path
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
     def server(self) -> RedisServer:
         """Address and login for `PickStream`."""
-        return _address(self.folder)
+        return self.config.address
+
+    @property
+    def url(self) -> str:
+        """The address, to be shown."""
+        return self.server.shown
+
+    @property
+    def folder(self) -> Path:
+        """Where its data are."""
+        return self.config.folder
 
     def alive(self) -> bool:
         """Whether the server still runs."""
@@ -131,11 +165,12 @@ def start_broker(config: BrokerConfig) -> Broker:
     (folder or disk), ConfigError (binary) or UnavailableError (no server program, or it fails).
     """
     _private_folder(config.folder)
-    _private_folder(socket_path(config.folder).parent)
+    if config.socket is None:
+        _private_folder(config.socket_path.parent)
     deadline_s = time.monotonic() + _START_TIMEOUT_S
     with _lock_file(config.folder) as lock:
         while True:
-            server = _address(config.folder)
+            server = config.address
             pid = server_process_id(server, _PING_TIMEOUT_S)
             if pid is not None:
                 return _adopt(config, server, pid)
@@ -209,25 +244,12 @@ def server_version(binary: Path) -> tuple[int, ...]:
     return tuple(int(number) for number in found.groups()) if found else ()
 
 
-def socket_path(folder: Path) -> Path:
-    """The server's socket: in its folder, or under /tmp where that path is too long for a socket.
-
-    The name under /tmp depends on the user and the folder alone, not on the environment: two
-    processes that disagreed about it would not find each other's broker.
-    """
-    path = folder / "redis.sock"
-    if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
-        return path
-    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
-    return Path("/tmp") / f"msnet-stream-{os.geteuid()}-{digest}" / path.name
-
-
 def render_config(config: BrokerConfig) -> str:
     """The configuration file of the server."""
     settings: list[tuple[str, object]] = [
         ("dir", config.folder),
         ("logfile", config.folder / "server.log"),
-        ("unixsocket", socket_path(config.folder)),
+        ("unixsocket", config.socket_path),
         ("unixsocketperm", 700),
         ("bind", "127.0.0.1"),
         ("port", config.port or 0),
@@ -269,15 +291,6 @@ def render_users(prefix: str, password: str) -> str:
     )
 
 
-def _address(folder: Path) -> RedisServer:
-    password_file = folder / "password"
-    return parse_redis_url(
-        f"unix://{quote(str(socket_path(folder)))}?db=0",
-        password_file=password_file if password_file.exists() else None,
-        environ={},
-    )
-
-
 def _adopt(config: BrokerConfig, server: RedisServer, pid: int) -> Broker:
     log.info("broker_adopted", url=server.shown, pid=pid)
     conf = config.folder / "broker.conf"
@@ -288,7 +301,7 @@ def _adopt(config: BrokerConfig, server: RedisServer, pid: int) -> Broker:
             conf=str(conf),
             remedy="end the running broker: the next start applies the new settings",
         )
-    return Broker(url=server.shown, pid=pid, adopted=True, folder=config.folder)
+    return Broker(config=config, pid=pid, adopted=True)
 
 
 def _start(config: BrokerConfig, lock: int, deadline_s: float) -> Broker:
@@ -317,7 +330,7 @@ def _start(config: BrokerConfig, lock: int, deadline_s: float) -> Broker:
             "permissions, or choose another state folder"
         ) from error
     try:
-        server = _address(config.folder)
+        server = config.address
         while (pid := server_process_id(server, _PING_TIMEOUT_S)) is None:
             if process.poll() is not None or time.monotonic() > deadline_s:
                 raise _start_failed(config, binary, log_start)
@@ -335,7 +348,7 @@ def _start(config: BrokerConfig, lock: int, deadline_s: float) -> Broker:
         log=str(server_log),
         duration_s=round(time.monotonic() - started_s, 3),
     )
-    return Broker(url=server.shown, pid=pid, adopted=False, folder=config.folder, process=process)
+    return Broker(config=config, pid=pid, adopted=False, process=process)
 
 
 def _write_settings(config: BrokerConfig) -> None:
@@ -379,6 +392,7 @@ async def _supervise(config: BrokerConfig) -> None:
             f"a broker already runs at {broker.url} (process {broker.pid}): use that one, or end "
             "it first"
         )
+    notify("READY=1")
     try:
         while broker.alive():
             try:
@@ -391,6 +405,7 @@ async def _supervise(config: BrokerConfig) -> None:
             f"the broker (process {broker.pid}) ended by itself: see {broker.folder / 'server.log'}"
         )
     finally:
+        notify("STOPPING=1")
         await asyncio.to_thread(broker.stop)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from streamer import __version__
-from streamer.cli import association, picking, show
+from streamer.cli import association, picking, service, show
 from streamer.errors import MsnetError
 
 
@@ -44,5 +44,6 @@ for command in (
     show.demo,
     show.bench,
     picking.check_config,
+    service.systemd,
 ):
     main.add_command(command)

@@ -26,7 +26,6 @@ from streamer.bus.broker import (
     bundled_server,
     find_server,
     server_version,
-    socket_path,
     start_broker,
 )
 from streamer.bus.connect import server_process_id
@@ -82,7 +81,7 @@ def config(request: pytest.FixtureRequest, state_dir: Path) -> BrokerConfig:
 
 
 def end_server(state_dir: Path) -> None:
-    url = f"unix://{socket_path(BrokerConfig(state_dir=state_dir).folder)}"
+    url = f"unix://{BrokerConfig(state_dir=state_dir).socket_path}"
     pid = server_process_id(parse_redis_url(url, environ={}), 1.0)
     if pid is not None:
         with suppress(ProcessLookupError):
@@ -112,7 +111,7 @@ def publish(server: RedisServer, first: int, count: int) -> None:
 def plain(config: BrokerConfig) -> "redis.Redis[str]":
     """A client that knows nothing of this project, without a login."""
     return redis.Redis(
-        unix_socket_path=str(socket_path(config.folder)),
+        unix_socket_path=str(config.socket_path),
         decode_responses=True,
         retry=Retry(NoBackoff(), 0),
     )
@@ -141,7 +140,7 @@ def child(script: str, state_dir: Path) -> "subprocess.Popen[str]":
 
 def wait_for_broker(state_dir: Path) -> int:
     """Process id of the broker of this folder, once it answers."""
-    url = f"unix://{socket_path(BrokerConfig(state_dir=state_dir).folder)}"
+    url = f"unix://{BrokerConfig(state_dir=state_dir).socket_path}"
     deadline_s = time.monotonic() + 10
     while time.monotonic() < deadline_s:
         pid = server_process_id(parse_redis_url(url, environ={}), 1.0)
@@ -356,7 +355,7 @@ def test_long_and_odd_folder_names_work(config: BrokerConfig) -> None:
     """Spaces, quotes and a path longer than a socket name may be are no obstacle."""
     odd = config.state_dir / ('an "odd" % name of some length ' * 4)
     elsewhere = BrokerConfig(state_dir=odd, binary=config.binary)
-    moved = socket_path(elsewhere.folder)
+    moved = elsewhere.socket_path
     with started(elsewhere) as broker:
         assert moved.parent != elsewhere.folder
         assert moved.parent.stat().st_mode & 0o777 == 0o700

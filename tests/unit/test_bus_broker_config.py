@@ -4,7 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from streamer.bus.broker import BrokerConfig, render_config, render_users, socket_path
+from streamer.bus.broker import BrokerConfig, render_config, render_users
 
 
 def _settings(config: BrokerConfig) -> dict[str, str]:
@@ -59,10 +59,19 @@ def test_paths_are_quoted() -> None:
 
 def test_long_socket_path_moves_to_a_short_private_name() -> None:
     """A socket name is at most 108 bytes: beyond, it depends on user and folder alone."""
-    short, long = Path("/s/broker"), Path("/s") / ("x" * 120)
-    assert socket_path(short) == short / "redis.sock"
-    moved = socket_path(long)
-    assert moved == socket_path(long)
+    short, long = (
+        BrokerConfig(state_dir=Path("/s")),
+        BrokerConfig(state_dir=Path("/s") / ("x" * 120)),
+    )
+    assert short.socket_path == short.folder / "redis.sock"
+    moved = long.socket_path
     assert len(os.fsencode(moved)) < 100
     assert str(os.geteuid()) in moved.parent.name
-    assert moved != socket_path(long / "other")
+    assert moved != BrokerConfig(state_dir=long.state_dir / "other").socket_path
+
+
+def test_the_socket_may_be_named() -> None:
+    """Units of systemd meet at one socket, whatever their state folders."""
+    config = BrokerConfig(state_dir=Path("/s"), socket=Path("/run/msnet-broker/redis.sock"))
+    assert config.address.path == "/run/msnet-broker/redis.sock"
+    assert 'unixsocket "/run/msnet-broker/redis.sock"\n' in render_config(config)
