@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from streamer.association.events import Event
 from streamer.association.geodesy import KM_PER_DEG
+from streamer.association.message import Event
 from streamer.association.network import Network
 from streamer.association.offline import best_events, real_events
 from streamer.association.parameters import BestParameters

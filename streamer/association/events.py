@@ -1,13 +1,4 @@
-"""The event message `msnet.event/1`: what association publishes.
-
-One JSON object; times in UTC, `t_ns` POSIX ns; errors are standard errors (1 sigma).
-"""
-
-import hashlib
-import json
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from typing import Literal
+"""Events as messages: picks located, and what each pick has to do with the place found."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,76 +6,10 @@ from numpy.typing import NDArray
 from streamer.association.best_kernels import Errors
 from streamer.association.geodesy import azimuthal_gap_deg
 from streamer.association.locate import Location, locate
+from streamer.association.message import Arrival, Event, Profile, event_id
 from streamer.association.network import Network
 from streamer.association.pickfiles import PHASES, P, PickTable
 from streamer.timebase import NS_PER_S, iso
-
-EVENT_VERSION = 1
-Status = Literal["preliminary", "updated", "final", "amended", "retracted"]
-Profile = Literal["real", "best"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
-    """A pick assigned to an event: distance and azimuth as seen from the epicentre."""
-
-    pick_id: str
-    net: str
-    sta: str
-    phase: str
-    time: str
-    residual_s: float
-    distance_km: float
-    azimuth_deg: float
-    weight: float
-    prob: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """One event in one state of its life cycle; `version` counts from 1.
-
-    Depth is below sea level. `lat_error_km`, `lon_error_km` lie along north and east; the
-    horizontal error ellipse has half axes `major_error_km`, `minor_error_km`, the longer one at
-    azimuth `major_azimuth_deg`. `gain` is the log likelihood ratio against chance (profile best).
-    """
-
-    id: str
-    version: int
-    status: Status
-    profile: Profile
-    time: str
-    t_ns: int
-    lat: float
-    lon: float
-    depth_km: float
-    time_error_s: float
-    lat_error_km: float
-    lon_error_km: float
-    depth_error_km: float
-    major_error_km: float
-    minor_error_km: float
-    major_azimuth_deg: float
-    gap_deg: float
-    nearest_km: float
-    rms_s: float
-    n_p: int
-    n_s: int
-    n_both: int
-    gain: float | None = None
-    arrivals: tuple[Arrival, ...]
-
-    def to_json(self) -> str:
-        """One line of JSON, absent values omitted."""
-        fields = {name: value for name, value in asdict(self).items() if value is not None}
-        return json.dumps({"v": EVENT_VERSION} | fields)
-
-
-def event_id(t_ns: int, pick_ids: list[str]) -> str:
-    """`ms` + UTC origin time to 0.1 s + four hash digits of the first pick id in ASCII order."""
-    tenths = t_ns // (NS_PER_S // 10)
-    stamp = f"{datetime.fromtimestamp(tenths // 10, UTC):%Y%m%dT%H%M%S}.{tenths % 10}"
-    return f"ms{stamp}-{hashlib.sha256(min(pick_ids).encode()).hexdigest()[:4]}"
 
 
 def located_event(

@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from streamer.association.best import Best
-from streamer.association.events import Event, Profile, located_event
+from streamer.association.events import located_event
 from streamer.association.geodesy import KM_PER_DEG, Floats
 from streamer.association.locate import locate
+from streamer.association.message import Event, Profile
 from streamer.association.network import Network
 from streamer.association.parameters import BestParameters, RealParameters
 from streamer.association.pick_errors import initial_errors, learnt_errors

@@ -7,9 +7,10 @@ import pytest
 from assoc_synthetic import CRUST, EPOCH_NS, arrivals, seconds, source, square_network, table
 
 from streamer.association.best_kernels import Errors
-from streamer.association.events import event_id, located_event
+from streamer.association.events import located_event
 from streamer.association.geodesy import distance_km
 from streamer.association.locate import locate
+from streamer.association.message import event_id
 from streamer.association.network import Network
 from streamer.association.pickfiles import PickRow
 from streamer.association.stations import Station

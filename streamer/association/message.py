@@ -1,0 +1,130 @@
+"""The event message `msnet.event/1`: what association publishes, readable without it.
+
+One JSON object; times in UTC, `t_ns` POSIX ns; errors are standard errors (1 sigma).
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, Literal, get_args
+
+from streamer.errors import DataError
+from streamer.timebase import NS_PER_S
+
+EVENT_VERSION = 1
+Status = Literal["preliminary", "updated", "final", "amended", "retracted"]
+Profile = Literal["real", "best"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """A pick assigned to an event: distance and azimuth as seen from the epicentre."""
+
+    pick_id: str
+    net: str
+    sta: str
+    phase: str
+    time: str
+    residual_s: float
+    distance_km: float
+    azimuth_deg: float
+    weight: float
+    prob: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One event in one state of its life cycle; `version` counts from 1.
+
+    Depth is below sea level. `lat_error_km`, `lon_error_km` lie along north and east; the
+    horizontal error ellipse has half axes `major_error_km`, `minor_error_km`, the longer one at
+    azimuth `major_azimuth_deg`. `gain` is the log likelihood ratio against chance (profile best).
+    """
+
+    id: str
+    version: int
+    status: Status
+    profile: Profile
+    time: str
+    t_ns: int
+    lat: float
+    lon: float
+    depth_km: float
+    time_error_s: float
+    lat_error_km: float
+    lon_error_km: float
+    depth_error_km: float
+    major_error_km: float
+    minor_error_km: float
+    major_azimuth_deg: float
+    gap_deg: float
+    nearest_km: float
+    rms_s: float
+    n_p: int
+    n_s: int
+    n_both: int
+    gain: float | None = None
+    arrivals: tuple[Arrival, ...]
+
+    def to_json(self) -> str:
+        """One line of JSON, absent values omitted."""
+        members = {name: value for name, value in asdict(self).items() if value is not None}
+        return json.dumps({"v": EVENT_VERSION} | members)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Event":
+        """Inverse of `to_json`; ignores unknown members. Raises DataError if malformed."""
+        try:
+            document = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise DataError(f"event message: not JSON: {error}") from error
+        if not isinstance(document, dict) or document.get("v") != EVENT_VERSION:
+            version = document.get("v") if isinstance(document, dict) else None
+            raise DataError(f"event message version {version!r}: this program reads 1")
+        try:
+            arrivals = tuple(Arrival(**_known(Arrival, each)) for each in document["arrivals"])
+            event = cls(**_known(cls, document) | {"arrivals": arrivals})
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"event message {document.get('id', '?')}: {error}") from error
+        if event.status not in get_args(Status):
+            raise DataError(f"event message {event.id}: {event.status!r} is no status")
+        return event
+
+
+def _known(kind: type, document: dict[str, Any]) -> dict[str, Any]:
+    """The members that are fields of a message, of the right type. Raises ValueError."""
+    known: dict[str, Any] = {}
+    if not isinstance(document, dict):
+        raise ValueError(f"arrivals must be objects, not {document!r}")
+    for field in fields(kind):
+        if (value := document.get(field.name)) is None:
+            continue
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if field.type in (float, int, float | None, int | None):
+            if not is_number or not math.isfinite(value):
+                raise ValueError(f"{field.name} is not a finite number: {value!r}")
+        elif field.type is str and not isinstance(value, str):
+            raise ValueError(f"{field.name} is not a text: {value!r}")
+        known[field.name] = value
+    return known
+
+
+def latest_events(events: Iterable[Event]) -> list[Event]:
+    """The newest version of each event, by time; events that were retracted are left out."""
+    newest: dict[str, Event] = {}
+    for event in events:
+        known = newest.get(event.id)
+        if known is None or event.version >= known.version:
+            newest[event.id] = event
+    standing = (event for event in newest.values() if event.status != "retracted")
+    return sorted(standing, key=lambda event: (event.t_ns, event.id))
+
+
+def event_id(t_ns: int, pick_ids: list[str]) -> str:
+    """`ms` + UTC origin time to 0.1 s + four hash digits of the first pick id in ASCII order."""
+    tenths = t_ns // (NS_PER_S // 10)
+    stamp = f"{datetime.fromtimestamp(tenths // 10, UTC):%Y%m%dT%H%M%S}.{tenths % 10}"
+    return f"ms{stamp}-{hashlib.sha256(min(pick_ids).encode()).hexdigest()[:4]}"
