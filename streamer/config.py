@@ -335,14 +335,14 @@ class Config(_Section):
     log: LogConfig = Field(default=LogConfig(), description=LogConfig.__doc__)
 
 
-def load_config(
+def read_sources(
     path: Path | None, overrides: Mapping[str, object], environ: Mapping[str, str]
-) -> Config:
-    """The configuration from the file at `path` (if any), `environ` and the command line.
+) -> Sources:
+    """What the file at `path` (if any), `environ` and the command line say, not yet validated.
 
     `overrides` maps dotted keys (`redis.url`) to values; None and empty tuples mean "not given", as
-    does an empty environment variable. Raises ConfigError with one line per error, NoInputError if
-    the file cannot be read.
+    does an empty environment variable. Raises ConfigError if the file is no YAML, NoInputError if
+    it cannot be read.
     """
     sources = Sources()
     if path is not None:
@@ -357,7 +357,17 @@ def load_config(
     for key, value in overrides.items():
         if value is not None and value != ():
             sources.put(key, value, "command line")
-    return sources.validate(Config)
+    return sources
+
+
+def load_config(
+    path: Path | None, overrides: Mapping[str, object], environ: Mapping[str, str]
+) -> Config:
+    """The configuration that `read_sources` tells.
+
+    Raises what that raises, and ConfigError with one line per error.
+    """
+    return read_sources(path, overrides, environ).validate(Config)
 
 
 def example_yaml() -> str:

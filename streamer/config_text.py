@@ -8,6 +8,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
@@ -88,6 +89,10 @@ class Sources:
                 return None
         return node.value
 
+    def origin(self, where: KeyPath) -> str:
+        """Where the value at a path came from: `FILE:LINE`, a variable, or `default`."""
+        return self._origins.get(where, "default")
+
     def validate(self, model: type[Model]) -> Model:
         """The values as a model. Raises a ConfigError that lists everything wrong with them."""
         settings = None
@@ -125,6 +130,40 @@ class _PlainYaml(yaml.SafeLoader):
                 problem="tags and aliases are not used here", problem_mark=event.start_mark
             )
         return super().compose_node(parent, index)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: its place, its meaning and bounds, and what it is set to."""
+
+    where: KeyPath
+    field: FieldInfo
+    value: object
+
+    @property
+    def key(self) -> str:
+        """`seedlink.start`."""
+        return _dotted(self.where)
+
+    @property
+    def text(self) -> str:
+        """The value as YAML has it."""
+        return _as_yaml(self.value)
+
+    @property
+    def allowed(self) -> str:
+        """`(auto, 3, 4)` or `(> 0, < 1)`, or nothing."""
+        return _allowed(self.field)
+
+
+def settings(section: BaseModel, where: KeyPath = ()) -> Iterator[Setting]:
+    """All settings of a configuration, in the order of their declaration."""
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            yield from settings(value, (*where, name))
+        else:
+            yield Setting((*where, name), field, value)
 
 
 def _dotted(where: KeyPath) -> str:
@@ -184,8 +223,12 @@ def _allowed(field: FieldInfo) -> str:
 
 
 def _as_yaml(value: object) -> str:
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
     if isinstance(value, tuple):
-        return json.dumps(value)
+        return f"[{', '.join(map(_as_yaml, value))}]"
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z][\w.-]*", value):
         return value
     return json.dumps(value)

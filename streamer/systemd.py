@@ -26,7 +26,7 @@ UNITS = (
 _HIDDEN = (Path("/home"), Path("/root"), Path("/tmp"), Path("/var/tmp"), Path("/run/user"))
 
 _PICKER = """\
-# Picker {instance} of msnet-stream. Every setting: msnet-stream show-config --help
+# Picker {instance} of msnet-stream. Every setting: msnet-stream show-config --explain
 stations: []            # such as [CI.*.*.HH?]
 seedlink:
   servers: []           # such as [seedlink.example.org:18000]

@@ -44,6 +44,10 @@ for command in (
     show.demo,
     show.bench,
     picking.check_config,
+    service.show_config,
+    service.doctor,
     service.systemd,
+    service.completion,
+    service.version,
 ):
     main.add_command(command)
