@@ -23,6 +23,7 @@ from streamer.bus.publisher import Publisher
 from streamer.clock import Clock
 from streamer.config import Config
 from streamer.errors import DataError, MsnetError
+from streamer.health import Watchdog, notify
 from streamer.picking.engine import Engine, build_engine
 from streamer.picking.pace import Pace
 from streamer.picking.track import Response, Step
@@ -64,11 +65,14 @@ async def run(
             publishing = tasks.create_task(publisher.run())
             reporting = tasks.create_task(line.report())
             settling = tasks.create_task(line.settle())
+            tending = tasks.create_task(line.tend())
             await stop.wait()
             log.info("stopping")
+            notify("STOPPING=1")
             await _end(receiving)
             reporting.cancel()
             settling.cancel()
+            tending.cancel()
             await line.drain(DRAIN_S)
             ingesting.cancel()
             stepping.cancel()
@@ -113,8 +117,10 @@ class Line:
         self._counts: Counter[str] = Counter()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
         self._round_done = asyncio.Event()  # set and cleared after each look at the stations
+        self._announced = asyncio.Event()  # a server is there and has some of the stations
         self._finishing = False
         self._finished = asyncio.Event()
+        self._progress = 0  # of the steps: looks at the stations, and batches
 
     def announce(self, channels: list[Nslc]) -> None:
         """Make a station wait for the channels that were asked for."""
@@ -124,6 +130,7 @@ class Line:
             except DataError as error:
                 self._counts["channels_rejected"] += 1
                 log.warning("channel_rejected", nslc=str(nslc), error=str(error))
+        self._announced.set()
 
     async def ingest(self) -> None:
         """Packets -> records -> rings. What cannot be used is counted and logged, never fatal."""
@@ -171,6 +178,7 @@ class Line:
             self._engine.scheduler.step_blocks = self._pace.step_s
             busy = await self._round(least_blocks=1 if finishing else None)
             self._pace.note(time.monotonic() - began if busy else 0.0)
+            self._progress += 1
             self._round_done.set()
             self._round_done.clear()
             if finishing and not busy:
@@ -185,6 +193,7 @@ class Line:
             batches = self._engine.scheduler.collect(least_blocks)
         for batch in batches:
             responses = await loop.run_in_executor(self._thread, self._infer, batch)
+            self._progress += 1
             with self._timings.stage("picks"):
                 for pick in self._engine.picks(batch, responses):
                     log.debug("pick", station=f"{pick.net}.{pick.sta}", pick_id=pick.id)
@@ -214,7 +223,15 @@ class Line:
         """A line now and then for whoever reads the log."""
         while True:
             await asyncio.sleep(self._status_s)
-            log.info("status", **self.totals(), timings=self._timings.report())
+            totals = self.totals()
+            log.info("status", **totals, timings=self._timings.report())
+            notify("STATUS={stations} stations, {published} picks published".format(**totals))
+
+    async def tend(self) -> None:
+        """Tell systemd that stations have been found, and from then on that the steps go on."""
+        await self._announced.wait()
+        notify("READY=1")
+        await Watchdog({"steps": lambda: self._progress}).run()
 
     async def settle(self) -> None:
         """Keep the garbage collector from what lives as long as the daemon.
