@@ -1,6 +1,7 @@
 """Picks for people and programs: a table, JSON lines of `msnet.pick/1`, or CSV."""
 
 import csv
+import io
 import json
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +16,8 @@ from streamer.errors import CannotCreateError
 from streamer.picks import Pick
 
 PickFormat = Literal["jsonl", "csv", "table"]
+
+FILE_WIDTH = 200
 
 CSV_COLUMNS = [
     "v",
@@ -44,22 +47,45 @@ def write_picks(picks: Iterable[Pick], pick_format: PickFormat, output: TextIO) 
         writer.writeheader()
         writer.writerows(pick.to_fields() for pick in picks)
     else:
-        Console(file=output, soft_wrap=True).print(pick_table(picks))
+        print_table(pick_table(picks), output)
+
+
+def print_table(table: Table, output: TextIO) -> None:
+    """A table as wide as the terminal, or as it needs to be in a file."""
+    width = None if output.isatty() else FILE_WIDTH
+    Console(file=output, width=width, soft_wrap=True).print(table)
+
+
+PICK_HEADINGS = ("time (UTC)", "channel", "phase", "prob", "state", "quality")
 
 
 def pick_table(picks: Iterable[Pick], title: str | None = None) -> Table:
     """A table to look at: one row per pick."""
     table = Table(title=title, header_style="bold")
-    for heading in ("time (UTC)", "channel", "phase", "prob", "state", "quality"):
+    for heading in PICK_HEADINGS:
         table.add_column(heading, justify="right" if heading == "prob" else "left")
     for pick in picks:
-        style = {"P": "cyan", "S": "magenta"}[pick.phase]
-        table.add_row(
-            pick.to_fields()["time"][:-4].replace("T", " "),
-            pick.nslc,
-            f"[{style}]{pick.phase}[/]",
-            f"{pick.prob:.2f}",
-            "final" if pick.final else "provisional",
-            pick.qual or "",
-        )
+        time, channel, phase, *others = pick_cells(pick)
+        style = {"P": "cyan", "S": "magenta"}[phase]
+        table.add_row(time, channel, f"[{style}]{phase}[/]", *others)
     return table
+
+
+def pick_cells(pick: Pick) -> tuple[str, ...]:
+    """What a row of the table says of a pick."""
+    state = "final" if pick.final else "provisional"
+    return (
+        pick.to_fields()["time"][:-4].replace("T", " "),
+        pick.nslc,
+        pick.phase,
+        f"{pick.prob:.2f}",
+        "retracted" if pick.status == "retract" else state,
+        pick.qual or "",
+    )
+
+
+def csv_line(values: Iterable[object]) -> str:
+    """One line of CSV, without its end."""
+    output = io.StringIO()
+    csv.writer(output, lineterminator="").writerow(values)
+    return output.getvalue()

@@ -6,7 +6,7 @@ One JSON object; times in UTC, `t_ns` POSIX ns; errors are standard errors (1 si
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
@@ -71,8 +71,18 @@ class Event:
 
     def to_json(self) -> str:
         """One line of JSON, absent values omitted."""
+        return json.dumps(self._members())
+
+    def to_fields(self) -> dict[str, str]:
+        """The same as flat text fields for a Redis stream; `arrivals` is a JSON array."""
+        return {
+            name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in self._members().items()
+        }
+
+    def _members(self) -> dict[str, Any]:
         members = {name: value for name, value in asdict(self).items() if value is not None}
-        return json.dumps({"v": EVENT_VERSION} | members)
+        return {"v": EVENT_VERSION} | members
 
     @classmethod
     def from_json(cls, text: str) -> "Event":
@@ -81,17 +91,38 @@ class Event:
             document = json.loads(text)
         except json.JSONDecodeError as error:
             raise DataError(f"event message: not JSON: {error}") from error
-        if not isinstance(document, dict) or document.get("v") != EVENT_VERSION:
-            version = document.get("v") if isinstance(document, dict) else None
-            raise DataError(f"event message version {version!r}: this program reads 1")
+        if not isinstance(document, dict):
+            raise DataError("event message: not an object")
+        return cls._from_members(document)
+
+    @classmethod
+    def from_fields(cls, message: Mapping[str, str]) -> "Event":
+        """Inverse of `to_fields`; ignores unknown fields. Raises DataError if malformed."""
+        texts = {field.name for field in fields(cls) if not _is_number(field.type)} - {"arrivals"}
+        members: dict[str, Any] = {}
+        for name, value in message.items():
+            try:
+                members[name] = value if name in texts else json.loads(value)
+            except json.JSONDecodeError:
+                members[name] = value  # refused below, unless it is unknown
+        return cls._from_members(members)
+
+    @classmethod
+    def _from_members(cls, members: dict[str, Any]) -> "Event":
+        if members.get("v") != EVENT_VERSION:
+            raise DataError(f"event message version {members.get('v')!r}: this program reads 1")
         try:
-            arrivals = tuple(Arrival(**_known(Arrival, each)) for each in document["arrivals"])
-            event = cls(**_known(cls, document) | {"arrivals": arrivals})
+            arrivals = tuple(Arrival(**_known(Arrival, each)) for each in members["arrivals"])
+            event = cls(**_known(cls, members) | {"arrivals": arrivals})
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"event message {document.get('id', '?')}: {error}") from error
+            raise DataError(f"event message {members.get('id', '?')}: {error}") from error
         if event.status not in get_args(Status):
             raise DataError(f"event message {event.id}: {event.status!r} is no status")
         return event
+
+
+def _is_number(kind: object) -> bool:
+    return kind in (float, int, float | None, int | None)
 
 
 def _known(kind: type, document: dict[str, Any]) -> dict[str, Any]:
@@ -102,9 +133,9 @@ def _known(kind: type, document: dict[str, Any]) -> dict[str, Any]:
     for field in fields(kind):
         if (value := document.get(field.name)) is None:
             continue
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if field.type in (float, int, float | None, int | None):
-            if not is_number or not math.isfinite(value):
+        if _is_number(field.type):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not math.isfinite(value):
                 raise ValueError(f"{field.name} is not a finite number: {value!r}")
         elif field.type is str and not isinstance(value, str):
             raise ValueError(f"{field.name} is not a text: {value!r}")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from streamer import __version__
-from streamer.cli import association, picking, service, show
+from streamer.cli import association, picking, service, show, viewing
 from streamer.errors import MsnetError
 
 
@@ -39,6 +39,8 @@ for command in (
     picking.run,
     picking.pick,
     association.associate,
+    viewing.picks,
+    viewing.events,
     picking.replay,
     picking.broker,
     show.demo,

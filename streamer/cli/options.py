@@ -51,3 +51,30 @@ def configured(path: Path | None, log_level: str | None, overrides: dict[str, ob
     config = load(path, {**overrides, "log.level": log_level})
     configure_logging(config.log.level, config.log.format)
     return config
+
+
+def viewer_options(command: Any) -> Any:
+    """The options of commands that only read Redis."""
+    command = click.option("--redis", metavar="URL", help="Server to read; embedded: by default.")(
+        command
+    )
+    command = click.option("--state-dir", type=ExistingPath, help="Folder of the embedded broker.")(
+        command
+    )
+    return config_option(command)
+
+
+def viewed(
+    config_path: Path | None,
+    log_level: str | None,
+    redis: str | None,
+    state_dir: Path | None,
+    agency: str | None = None,
+) -> "Config":
+    """The configuration of a command that only reads Redis."""
+    overrides: dict[str, object] = {
+        "redis.url": redis,
+        "state_dir": state_dir,
+        "agency": agency,
+    }
+    return configured(config_path, log_level or "warning", overrides)

@@ -126,8 +126,8 @@ def replay(
 @click.option("--port", type=click.IntRange(1, 65535), help="Loopback TCP port for consumers.")
 def broker(config_path: Path | None, log_level: str | None, **options: Any) -> None:
     """Run the embedded Redis broker in the foreground."""
+    from streamer.bus.address import broker_config
     from streamer.bus.broker import run_broker
-    from streamer.daemon import broker_config
 
     overrides = {"state_dir": options["state_dir"], "redis.embedded.port": options["port"]}
     run_broker(broker_config(configured(config_path, log_level, overrides)))

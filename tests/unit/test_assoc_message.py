@@ -26,6 +26,17 @@ def test_an_event_reads_back_from_its_line():
     assert Event.from_json(EVENT.to_json()) == EVENT
 
 
+def test_on_a_redis_stream_an_event_is_flat_text_and_reads_back_from_it():
+    message = EVENT.to_fields()
+    assert all(isinstance(value, str) for value in message.values())
+    assert (message["v"], message["lat"], message["id"]) == ("1", "46.1", EVENT.id)
+    assert json.loads(message["arrivals"])[0]["sta"] == "A"
+    assert Event.from_fields(message | {"new": "{"}) == EVENT
+    for name, value in (("lat", "north"), ("arrivals", "["), ("v", "2"), ("n_p", "")):
+        with pytest.raises(DataError):
+            Event.from_fields(message | {name: value})
+
+
 def test_members_this_program_does_not_know_are_ignored():
     document = json.loads(EVENT.to_json()) | {"from_the_future": 1}
     document["arrivals"][0]["also_new"] = "x"

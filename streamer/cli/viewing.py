@@ -1,0 +1,159 @@
+"""Commands that read picks and events and change nothing: picks and events, tail and export."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from streamer.cli.options import ExistingPath, viewed, viewer_options
+
+FROM_HELP = "File of JSON lines to read instead of Redis."
+SINCE_HELP = "now, earliest, a span (90s, 10m, 2h, 7d) or an ISO 8601 time: of publication."
+
+
+def tail_options(*formats: str) -> Callable[[Any], Any]:
+    """The options of `tail`."""
+
+    def decorate(command: Any) -> Any:
+        command = click.option("--since", default="now", show_default=True, metavar="TIME",
+                               help=SINCE_HELP)(command)  # fmt: skip
+        command = click.option("--format", "kind", type=click.Choice(formats), default="table",
+                               show_default=True)(command)  # fmt: skip
+        return viewer_options(command)
+
+    return decorate
+
+
+def export_options(*formats: str) -> Callable[[Any], Any]:
+    """The options of `export`."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed((
+            click.option("--from", "file", type=ExistingPath, help=FROM_HELP),
+            click.option("--format", "kind", type=click.Choice(formats), required=True),
+            click.option("-o", "--output", type=ExistingPath,
+                         help="File (real: folder) to write; standard output by default."),
+            click.option("--start", metavar="TIME", help="Leave out what is before (UTC)."),
+            click.option("--end", metavar="TIME", help="Leave out what is not before (UTC)."),
+            click.option("--agency", metavar="CODE", help="Agency in ids of QuakeML."),
+        )):  # fmt: skip
+            command = option(command)
+        return viewer_options(command)
+
+    return decorate
+
+
+@click.group()
+def picks() -> None:
+    """Picks as they are published, or as other programs want them."""
+
+
+@picks.command("tail")
+@tail_options("table", "jsonl", "csv", "anss")
+def picks_tail(since: str, kind: Any, **options: Any) -> None:
+    """Print picks as they are published, until Ctrl-C; from any host that reaches Redis.
+
+    Every message is shown: updates and retractions too.
+    """
+    import sys
+
+    from streamer.export.following import follow_picks
+
+    follow_picks(viewed(**options), since, kind, sys.stdout)
+
+
+@picks.command("export")
+@export_options("table", "jsonl", "csv", "anss", "quakeml", "seiscomp", "nonlinloc", "gamma",
+                "pyocto", "real")  # fmt: skip
+def picks_export(
+    file: Path | None,
+    kind: Any,
+    output: Path | None,
+    start: str | None,
+    end: str | None,
+    agency: str | None,
+    **options: Any,
+) -> None:
+    """Write the picks that stand, each in its newest state, by time.
+
+    anss is USGS detection JSON, seiscomp SeisComP XML, nonlinloc a phase file; gamma, pyocto and
+    real are the inputs of those associators (real: a folder of files for each day).
+    """
+    from streamer.export.commands import export_pick_files
+
+    config = viewed(**options, agency=agency)
+    export_pick_files(config, file, kind, output, (start, end))
+
+
+@click.group()
+def events() -> None:
+    """Events as they are published, or as other programs want them; their map."""
+
+
+@events.command("tail")
+@tail_options("table", "jsonl", "csv", "geojson")
+def events_tail(since: str, kind: Any, **options: Any) -> None:
+    """Print events as they are published, until Ctrl-C; from any host that reaches Redis.
+
+    Every version is shown: updates and retractions too.
+    """
+    import sys
+
+    from streamer.export.following import follow_events
+
+    follow_events(viewed(**options), since, kind, sys.stdout)
+
+
+@events.command("export")
+@export_options("table", "jsonl", "csv", "geojson", "quakeml", "seiscomp", "nonlinloc", "hypodd",
+                "real", "png")  # fmt: skip
+@click.option("--picks", "picks_file", type=ExistingPath,
+              help="File with the picks, for their channels in QuakeML.")  # fmt: skip
+@click.option("--stations", type=ExistingPath, help="csv or StationXML, for the map (png).")
+def events_export(
+    file: Path | None,
+    kind: Any,
+    output: Path | None,
+    start: str | None,
+    end: str | None,
+    agency: str | None,
+    picks_file: Path | None,
+    stations: Path | None,
+    **options: Any,
+) -> None:
+    """Write the events that stand, each in its newest version, by time.
+
+    seiscomp is SeisComP XML, nonlinloc a phase file, hypodd the phase file of hypoDD; real writes
+    the four files of REAL into a folder, png a map with two depth sections.
+    """
+    from streamer.export.commands import export_event_files
+
+    config = viewed(**options, agency=agency)
+    export_event_files(config, file, kind, output, (start, end), picks_file, stations)
+
+
+@events.command("plot")
+@viewer_options
+@click.option("--from", "file", type=ExistingPath, help=FROM_HELP)
+@click.option("--stations", type=ExistingPath, help="csv or StationXML.")
+@click.option("-o", "--output", type=ExistingPath, default="events.png", show_default=True)
+@click.option("--start", metavar="TIME", help="Leave out what is before (UTC).")
+@click.option("--end", metavar="TIME", help="Leave out what is not before (UTC).")
+@click.option("--title", help="Text above the map.")
+@click.option("--errors", is_flag=True, help="Draw one standard error.")
+def events_plot(
+    file: Path | None,
+    stations: Path | None,
+    output: Path,
+    start: str | None,
+    end: str | None,
+    title: str | None,
+    errors: bool,
+    **options: Any,
+) -> None:
+    """Draw a map of the events with two depth sections (PNG)."""
+    from streamer.export.commands import plot_events
+
+    config = viewed(**options)
+    plot_events(config, file, stations, output, (start, end), title, errors=errors)

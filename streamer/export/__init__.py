@@ -1,0 +1,1 @@
+"""Picks and events in the formats of other programs: what people and their tools read."""

@@ -1,0 +1,114 @@
+"""Events for people and programs: a table, JSON lines of `msnet.event/1`, CSV, GeoJSON and more."""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Literal, TextIO
+
+from rich.table import Table
+
+from streamer.association.message import Event
+from streamer.export.real_catalogue import hypodd_phases
+from streamer.output import print_table
+from streamer.picks import Pick
+from streamer.timebase import NS_PER_MS
+
+TextEventFormat = Literal["table", "jsonl", "csv", "geojson", "quakeml", "seiscomp", "nonlinloc",
+                          "hypodd"]  # fmt: skip
+CSV_COLUMNS = [field.name for field in fields(Event) if field.name != "arrivals"]
+# ± are one standard error: along the longer axis of the ellipse, and in depth.
+EVENT_HEADINGS = (
+    "time (UTC)", "lat", "lon", "depth km", "±km", "±z", "P", "S", "gap", "rms s", "state", "v",
+)  # fmt: skip
+STATUS_STYLES = {"preliminary": "yellow", "updated": "yellow", "retracted": "red strike"}
+
+
+def export_events(
+    events: Sequence[Event],
+    name: TextEventFormat,
+    agency: str,
+    output: TextIO,
+    picks: Mapping[str, Pick] | None = None,
+) -> None:
+    """Write the events in one format; `picks` by id tell QuakeML and its kin more of the picks."""
+    match name:
+        case "table":
+            print_table(event_table(events), output)
+        case "jsonl":
+            output.writelines(event.to_json() + "\n" for event in events)
+        case "csv":
+            write_event_csv(events, output)
+        case "geojson":
+            json.dump(geojson(events), output, indent=1)
+            output.write("\n")
+        case "hypodd":
+            output.writelines(f"{line}\n" for line in hypodd_phases(events))
+        case _:
+            from streamer.export.catalogue import as_text, event_catalogue
+
+            output.write(as_text(event_catalogue(events, agency, picks), name))
+
+
+def write_event_csv(events: Iterable[Event], output: TextIO, header: bool = True) -> None:
+    """A catalogue: one row per event, columns as the message names them, no arrivals."""
+    writer = csv.DictWriter(output, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(
+        {name: getattr(event, name) for name in CSV_COLUMNS} for event in events
+    )  # fmt: skip
+
+
+def geojson(events: Sequence[Event]) -> dict[str, Any]:
+    """A FeatureCollection of points: longitude, latitude, height in m (below sea level: < 0)."""
+    return {"type": "FeatureCollection", "features": [feature(event) for event in events]}
+
+
+def feature(event: Event) -> dict[str, Any]:
+    """A GeoJSON point with the columns of the catalogue; `time_ms` POSIX ms as USGS has `time`."""
+    properties = {
+        name: value
+        for name in CSV_COLUMNS
+        if name not in ("lat", "lon") and (value := getattr(event, name)) is not None
+    }
+    return {
+        "type": "Feature",
+        "id": event.id,
+        "geometry": {
+            "type": "Point",
+            "coordinates": [event.lon, event.lat, round(-1000 * event.depth_km, 1)],
+        },
+        "properties": properties | {"time_ms": event.t_ns // NS_PER_MS},
+    }
+
+
+def event_table(events: Iterable[Event], title: str | None = None) -> Table:
+    """A table to look at: one row per event."""
+    table = Table(title=title, header_style="bold")
+    for heading in EVENT_HEADINGS:
+        is_text = heading in ("time (UTC)", "state")
+        table.add_column(heading, justify="left" if is_text else "right")
+    for event in events:
+        *cells, state, version = event_cells(event)
+        style = STATUS_STYLES.get(event.status)
+        table.add_row(*cells, f"[{style}]{state}[/]" if style else state, version)
+    return table
+
+
+def event_cells(event: Event) -> tuple[str, ...]:
+    """What a row of the table says of an event."""
+    return (
+        event.time[:-5].replace("T", " "),
+        f"{event.lat:.4f}",
+        f"{event.lon:.4f}",
+        f"{event.depth_km:.2f}",
+        f"{event.major_error_km:.2f}",
+        f"{event.depth_error_km:.2f}",
+        str(event.n_p),
+        str(event.n_s),
+        f"{event.gap_deg:.0f}",
+        f"{event.rms_s:.2f}",
+        event.status,
+        str(event.version),
+    )
