@@ -22,9 +22,9 @@ import numpy as np
 from streamer.association.geodesy import KM_PER_DEG
 from streamer.association.message import Event
 from streamer.association.network import Network
-from streamer.association.offline import best_events, real_events
+from streamer.association.offline import settled_events
 from streamer.association.parameters import BestParameters
-from streamer.association.pickfiles import PickTable, pick_table, read_picks
+from streamer.association.pickfiles import PickRow, read_picks
 from streamer.association.real_files import read_real_catalogue, real_parameters
 from streamer.association.stations import read_stations
 from streamer.association.velocity import LayeredModel
@@ -35,13 +35,13 @@ ENGINES = ("best", "real", "program")
 PROGRAM_COST = {"regional": (81.7, 353), "burst": (71.0, 387), "mine": (159.5, 354)}
 
 
-def load(folder: Path) -> tuple[dict, Network, PickTable]:
+def load(folder: Path) -> tuple[dict, Network, list[PickRow]]:
     config = json.loads((folder / "config.json").read_text())
     layers = config["model"]
     model = LayeredModel.from_layers(zip(layers["tops"], layers["vp"], layers["vs"], strict=True))
     stations = read_stations(folder / "stations.csv")
     rows, _ = read_picks(folder / "picks.csv")
-    return config, Network.build(stations, model), pick_table(rows, stations)
+    return config, Network.build(stations, model), rows
 
 
 def found_by_program(folder: Path) -> list[dict]:
@@ -67,32 +67,24 @@ def as_found(event: Event) -> dict:
 
 def run(engine: str, folder: Path) -> dict:
     """One engine on one set: its events scored, with CPU seconds (after a first run) and MB."""
-    config, network, table = load(folder)
+    config, network, rows = load(folder)
     if engine == "program":
         cpu_s, megabytes = PROGRAM_COST[config["preset"]]
         return score(folder, found_by_program(folder)) | {"cpu_s": cpu_s, "megabytes": megabytes}
-    few = table if len(table) < 500 else first_picks(table, 500)
+    real = real_parameters(config["real"], config["lat0"])
 
-    def events(picks: PickTable) -> list[Event]:
-        if engine == "best":
-            return best_events(network, picks, BestParameters())
-        return real_events(network, picks, real_parameters(config["real"], config["lat0"]))
+    def events(picks: list[PickRow]) -> list[Event]:
+        return settled_events(network, picks, engine, BestParameters(), real)
 
+    few = rows[:500]
     events(few)  # compiles, or reads what was compiled
     start = time.process_time()
-    found = events(table)
+    found = events(rows)
     cpu_s = time.process_time() - start
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     result = score(folder, [as_found(event) for event in found])
-    n_p = int(np.sum(table.phase == 0))
+    n_p = sum(row.phase == "P" for row in rows)
     return result | {"cpu_s": cpu_s, "megabytes": megabytes, "p_per_s": n_p / cpu_s}
-
-
-def first_picks(table: PickTable, n: int) -> PickTable:
-    return PickTable(
-        table.station[:n], table.phase[:n], table.time_s[:n], table.prob[:n], table.amp[:n],
-        table.ids[:n], table.epoch_ns,
-    )  # fmt: skip
 
 
 def score(folder: Path, found: list[dict]) -> dict:

@@ -11,7 +11,7 @@ are learnt, and what is left is searched again.
 import bisect
 import heapq
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.association import best_kernels as kernels
-from streamer.association.best_kernels import FREE, Picks
+from streamer.association.best_kernels import FREE, TAKEN, Errors, Picks
 from streamer.association.geodesy import (
     Floats,
     azimuthal_gap_deg,
@@ -79,6 +79,23 @@ class BestEvent:
     picks: Ints
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What is settled already when picks are searched: nothing by default.
+
+    `taken`: ids of picks that have an event; `origins_s`: times of earlier events after the epoch
+    of the picks; `spread_s` [event, phase, station]: residuals with station delays of such events,
+    NaN without a pick. P picks in `search_s` start searches; stations `alive` [station] are those
+    whose silence means something, by default those that have picks.
+    """
+
+    taken: Set[str] = frozenset()
+    origins_s: Sequence[float] = ()
+    spread_s: Floats | None = None
+    search_s: tuple[float, float] = (-math.inf, math.inf)
+    alive: Flags | None = None
+
+
 @dataclass(slots=True)
 class _Event:
     origin: Floats
@@ -87,7 +104,7 @@ class _Event:
 
 
 class Best:
-    """The associator for one network; `errors` are kept and learnt from call to call."""
+    """The associator for one network; `errors` are those at the end of the last call."""
 
     def __init__(self, network: Network, rules: BestParameters) -> None:
         self.network = network
@@ -103,7 +120,7 @@ class Best:
         self._early_s = network.search_radius_km.max() / network.p_km_s
         crossing_s = network.aperture_km / network.s_km_s
         self._rate_span_s = RATE_CROSSINGS * crossing_s
-        self._odds_span_s = ODDS_CROSSINGS * crossing_s
+        self.odds_span_s = ODDS_CROSSINGS * crossing_s
         self._searched_km3 = (
             math.pi
             * float(np.median(network.search_radius_km)) ** 2
@@ -119,32 +136,32 @@ class Best:
     def associate(
         self,
         table: PickTable,
-        alive: Flags | None = None,
+        before: Before | None = None,
         on_progress: Callable[[float], None] = lambda share: None,
     ) -> list[BestEvent]:
-        """All events in the picks, by time; `on_progress` hears the share that is done.
-
-        `alive` [station]: whose silence means something; default: those that have picks at all.
-        """
+        """All events in the picks, by time; `on_progress` hears the share that is done."""
+        before = before or Before()
+        self.errors = self._learnt(before, {}, initial_errors(self.network, self.rules))
         if not len(table):
             return []
-        picks, rows = self._sorted_picks(table, alive)
+        picks, rows = self._sorted_picks(table, before)
         events: dict[int, _Event] = {}
         p_times_s = table.time_s[table.phase == P]
-        odds = _Odds(self.rules.least_gain, self._odds_span_s, p_times_s.tolist())
+        odds = Odds(self.rules.least_gain, self.odds_span_s, p_times_s.tolist())
+        for origin_s in before.origins_s:
+            odds.add(origin_s)
         for number in range(self.rules.passes):
 
             def show(share: float, number: int = number) -> None:
                 on_progress((number + share) / self.rules.passes)
 
-            candidates = list(self._candidates(picks, odds, show))
+            candidates = list(self._candidates(picks, before.search_s, odds, show))
             if not candidates:
                 break
             self._award(candidates, picks, odds, events)
             self._settle(picks, odds, events)
             if number == 0:
-                residual_s = np.array([event.residual_s for event in events.values()])
-                self.errors = learnt_errors(self.errors, residual_s, self.rules)
+                self.errors = self._learnt(before, events, self.errors)
                 self._settle(picks, odds, events)
         on_progress(1.0)
         found = [
@@ -153,7 +170,18 @@ class Best:
         ]
         return sorted(found, key=lambda event: event.origin)
 
-    def _sorted_picks(self, table: PickTable, alive: Flags | None) -> tuple[Picks, Ints]:
+    def _learnt(self, before: Before, events: dict[int, _Event], used: Errors) -> Errors:
+        """Errors by what was known before and by events found with the errors `used`."""
+        spreads = [event.residual_s + used.static_s for event in events.values()]
+        known = [before.spread_s] if before.spread_s is not None else []
+        if spreads:
+            known.append(np.array(spreads))
+        if not known:
+            return used
+        initial = initial_errors(self.network, self.rules)
+        return learnt_errors(initial, np.concatenate(known), self.rules)
+
+    def _sorted_picks(self, table: PickTable, before: Before) -> tuple[Picks, Ints]:
         """The picks by phase, station and time, and the rows of the table they come from."""
         n = len(self.network.stations)
         group = table.phase.astype(np.int64) * n + table.station
@@ -171,13 +199,21 @@ class Best:
             times = times_s[first:last]
             near = np.searchsorted(times, times + span_s) - np.searchsorted(times, times - span_s)
             value[first:last] -= np.log(near / (2 * span_s))
+        alive = before.alive
         if alive is None:
             alive = np.bincount(table.station, minlength=n) > 0
         by_phase = np.stack([starts[: n + 1], starts[n:]])
-        return Picks(times_s, value, np.full(len(rows), FREE), by_phase, alive), rows
+        owner = np.full(len(rows), FREE)
+        if before.taken:
+            owner[[table.ids[row] in before.taken for row in rows]] = TAKEN
+        return Picks(times_s, value, owner, by_phase, alive), rows
 
     def _candidates(
-        self, picks: Picks, odds: "_Odds", on_progress: Callable[[float], None]
+        self,
+        picks: Picks,
+        search_s: tuple[float, float],
+        odds: "Odds",
+        on_progress: Callable[[float], None],
     ) -> Iterator[tuple[float, Place]]:
         """Negative gain and origin of what the free P picks, in order of time, may belong to."""
         sigma_s = np.hypot(self.errors.sigma_s, self._cell_s)
@@ -186,8 +222,11 @@ class Best:
         ranges = np.empty((2, len(self.network.stations), 2), np.int64)
         n_p = picks.starts[P, -1]
         station = np.searchsorted(picks.starts[P], np.arange(n_p), side="right") - 1
+        times_s = picks.times_s[:n_p]
         explained = picks.owner[:n_p] != FREE
-        for done, j in enumerate(np.argsort(picks.times_s[:n_p], kind="stable")):
+        order = np.argsort(times_s, kind="stable")
+        first, end = np.searchsorted(times_s[order], search_s)
+        for done, j in enumerate(order[first:end], first):
             on_progress(done / n_p)
             t_s = float(picks.times_s[j])
             if explained[j]:
@@ -252,7 +291,7 @@ class Best:
         self,
         candidates: list[tuple[float, Place]],
         picks: Picks,
-        odds: "_Odds",
+        odds: "Odds",
         events: dict[int, _Event],
     ) -> None:
         """Give picks to the candidates, those with the highest gain first."""
@@ -277,7 +316,7 @@ class Best:
         picks.owner[fit.chosen[fit.used]] = me
         events[me] = _Event(origin, gain, np.where(fit.used, fit.residual_s, np.nan))
 
-    def _settle(self, picks: Picks, odds: "_Odds", events: dict[int, _Event]) -> None:
+    def _settle(self, picks: Picks, odds: "Odds", events: dict[int, _Event]) -> None:
         """Let each pick go to the event it fits best, and drop events that do not survive it."""
         for _ in range(SETTLING_ROUNDS):
             self._claim(picks, events)
@@ -294,7 +333,7 @@ class Best:
 
     def _claim(self, picks: Picks, events: dict[int, _Event]) -> None:
         """Own each pick by the event under which it is most likely."""
-        picks.owner[:] = FREE
+        picks.owner[picks.owner != TAKEN] = FREE
         owner = picks.owner.copy()
         likeliest = np.full(len(owner), -math.inf)
         fit = self._fit
@@ -334,7 +373,7 @@ class Best:
         )  # fmt: skip
 
 
-class _Odds:
+class Odds:
     """What an event must gain where events are as frequent as found, by log odds of `least`.
 
     Before anything is known of an origin, the odds that a P pick starts a search that finds an
@@ -348,6 +387,7 @@ class _Odds:
         self._events_s: list[float] = []
 
     def least_gain(self, time_s: float) -> float:
+        """Of an event with an origin at a time."""
         early_s, late_s = time_s - self._span_s, time_s + self._span_s
         n_p, n_events = (
             bisect.bisect(times, late_s) - bisect.bisect(times, early_s)
@@ -356,9 +396,11 @@ class _Odds:
         return self._least + math.log((1 + n_p) / (1 + n_events))
 
     def add(self, time_s: float) -> None:
+        """Count an event."""
         bisect.insort(self._events_s, float(time_s))
 
     def remove(self, time_s: float) -> None:
+        """Count an event no longer."""
         self._events_s.remove(float(time_s))
 
 

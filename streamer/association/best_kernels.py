@@ -26,6 +26,7 @@ INFORMATION = (NU + 1) / (NU + 3)  # on a location, per pick, against that of no
 WIDEST_SIGMA = 4.5
 NO_PICK = -1
 FREE = -1
+TAKEN = -2  # by an event that is settled already
 
 
 class Ground(NamedTuple):
@@ -52,7 +53,8 @@ class Picks(NamedTuple):
     """Picks by phase and station: those of phase p at station i are `starts[p, i]` to `[p, i+1]`.
 
     `times_s` ascends within them; `value` is the log of probability against its mean over rate;
-    `owner` is the event that has the pick, FREE if none has. `alive` [station]: sends picks.
+    `owner` is the event that has the pick, FREE if none has, TAKEN if it is no longer to be had.
+    `alive` [station]: sends picks.
     """
 
     times_s: Floats

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -42,6 +43,11 @@ class Network:
     travel: TravelTimes
     p_km_s: float
     s_km_s: float
+
+    @cached_property
+    def index(self) -> dict[tuple[str, str], int]:
+        """Place of each station in the arrays, by network and station code."""
+        return {station.code: i for i, station in enumerate(self.stations)}
 
     @property
     def ground(self) -> Ground:

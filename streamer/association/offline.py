@@ -1,23 +1,19 @@
 """Association of picks in files, with the code of the worker."""
 
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import numpy as np
 import structlog
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from streamer.association.best import Best
-from streamer.association.events import located_event
-from streamer.association.geodesy import KM_PER_DEG, Floats
-from streamer.association.locate import locate
+from streamer.association.blocks import AHEAD, MOST_PICKS_PER_S, Chunk, most_picks
 from streamer.association.message import Event, Profile
 from streamer.association.network import Network
 from streamer.association.parameters import BestParameters, RealParameters
-from streamer.association.pick_errors import initial_errors, learnt_errors
-from streamer.association.pickfiles import PickTable, pick_table, read_picks
-from streamer.association.real import Ints, Real, RealEvent
+from streamer.association.pickfiles import PickRow, read_picks
+from streamer.association.settle import Catalogue, make_settler
 from streamer.association.stations import read_stations
 from streamer.association.velocity import read_velocity_model
 
@@ -25,6 +21,7 @@ log = structlog.get_logger()
 
 # How many unknown stations a warning names.
 NAMED_STATIONS = 10
+FORGET_BLOCKS = 100
 
 
 def associate_files(
@@ -43,87 +40,62 @@ def associate_files(
     network_stations = read_stations(stations)
     model = read_velocity_model(velocity_model)
     rows, _ = read_picks(picks)
-    table = pick_table(rows, network_stations)
-    if table.unknown_stations:
-        log.warning(
-            "picks_of_unknown_stations",
-            picks=sum(table.unknown_stations.values()),
-            stations=sorted(table.unknown_stations)[:NAMED_STATIONS],
-        )
     best, real = best or BestParameters(), real or RealParameters()
     deepest_km = best.deepest_km if profile == "best" else real.deepest_km
     network = Network.build(network_stations, model, deepest_km or None)
+    unknown = Counter(".".join(row.code) for row in rows if row.code not in network.index)
+    if unknown:
+        log.warning(
+            "picks_of_unknown_stations",
+            picks=unknown.total(),
+            stations=sorted(unknown)[:NAMED_STATIONS],
+        )
+    rows = [row for row in rows if row.code in network.index]
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"associating {len(table)} picks", total=1.0)
+        task = progress.add_task(f"associating {len(rows)} picks", total=1.0)
 
         def show(share: float) -> None:
             progress.update(task, completed=share)
 
-        if profile == "best":
-            events = best_events(network, table, best, show)
-        else:
-            events = real_events(network, table, real, show)
-    return events
+        return settled_events(network, rows, profile, best, real, show)
 
 
-def best_events(
+def settled_events(
     network: Network,
-    table: PickTable,
-    rules: BestParameters,
+    rows: Iterable[PickRow],
+    profile: Profile = "best",
+    best: BestParameters | None = None,
+    real: RealParameters | None = None,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> list[Event]:
-    """Events of the profile `best`."""
-    associator = Best(network, rules)
-    found = associator.associate(table, on_progress=on_progress)
-    return [
-        located_event(
-            network,
-            associator.errors,
-            table,
-            event.picks,
-            event.origin,
-            "best",
-            event.gain,
-        )
-        for event in found
-    ]
+    """Events in picks, in any order, of known stations, located, by time: what the worker settles.
 
-
-def real_events(
-    network: Network,
-    table: PickTable,
-    rules: RealParameters,
-    on_progress: Callable[[float], None] = lambda share: None,
-) -> list[Event]:
-    """Events of the profile `real`, each located from its node on."""
-    travel = network.travel
-
-    def times(station: Ints, distance_deg: Floats, depth_km: Floats) -> Floats:
-        return travel.times(station, distance_deg * KM_PER_DEG, depth_km)
-
-    last_s = float(table.time_s[-1]) if len(table) else 1.0
-
-    def show(time_s: float) -> None:
-        on_progress(time_s / max(last_s, 1.0))
-
-    found = Real(network.stations, times, rules).associate(table, show)
-    rough = initial_errors(network, BestParameters())
-    residual_s = np.full((len(found), 2, len(network.stations)), np.nan)
-    for residual, event in zip(residual_s, found, strict=True):
-        location = locate(network, rough, table, event.picks, _origin(event))
-        residual[table.phase[event.picks], table.station[event.picks]] = location.residual_s
-    errors = learnt_errors(rough, residual_s, BestParameters())
+    `on_progress` hears the share that is done.
+    """
+    settler = make_settler(profile, network, best or BestParameters(), real or RealParameters())
+    grid = settler.grid
+    by_block: dict[int, list[PickRow]] = defaultdict(list)
+    for row in rows:
+        by_block[grid.block(row.t_ns)].append(row)
+    most = most_picks(grid, MOST_PICKS_PER_S)
+    empty = Chunk.of((), network.index, most)
+    chunks = {b: Chunk.of(of_block, network.index, most) for b, of_block in by_block.items()}
+    catalogue = Catalogue(
+        settler,
+        lambda block: chunks.get(block, empty),
+        lambda block: chunks.get(block, empty).stations,
+    )
+    blocks = sorted({b - back for b in chunks for back in range(AHEAD + 1)})
+    events = []
+    for done, block in enumerate(blocks):
+        on_progress(done / len(blocks))
+        run = catalogue.settle(block)
+        events += [settled.event for settled in run.events] if run is not None else []
+        if done % FORGET_BLOCKS == 0:
+            catalogue.forget(block - grid.behind)
     on_progress(1.0)
-    return [
-        located_event(network, errors, table, event.picks, _origin(event), "real")
-        for event in found
-    ]
-
-
-def _origin(event: RealEvent) -> tuple[float, float, float, float]:
-    node = event.node
-    return node.time_s, node.lat, node.lon, node.depth_km
+    return sorted(events, key=lambda event: (event.t_ns, event.id))

@@ -25,22 +25,22 @@ def initial_errors(network: Network, rules: BestParameters) -> Errors:
     return Errors(np.zeros((2, n)), np.array([p_s, s_s]), rules.relative_error)
 
 
-def learnt_errors(errors: Errors, residual_s: Floats, rules: BestParameters) -> Errors:
-    """Errors by the residuals [event, phase, station] of events, NaN where there is no pick."""
-    if not len(residual_s):
-        return errors
-    static_s, sigma_s = errors.static_s, errors.sigma_s.copy()
-    spread = residual_s + static_s
-    if rules.learn_statics:
-        static_s = _delays(spread)
+def learnt_errors(initial: Errors, spread_s: Floats, rules: BestParameters) -> Errors:
+    """Errors by the spread [event, phase, station] of events: residuals with the station delays.
+
+    It is NaN where there is no pick. What is too little to learn from leaves the initial errors.
+    """
+    static_s, sigma_s = initial.static_s, initial.sigma_s.copy()
+    if rules.learn_statics and len(spread_s):
+        static_s = _delays(spread_s)
     for phase, given in enumerate((rules.p_error_s, rules.s_error_s)):
-        rest = (spread - static_s)[:, phase]
+        rest = (spread_s - static_s)[:, phase]
         rest = rest[np.isfinite(rest)]
         if given is None and len(rest) >= LEAST_RESIDUALS:
             learnt = MAD_TO_SIGMA * np.median(np.abs(rest))
             bounds = sigma_s[phase] / GREATEST_FACTOR, sigma_s[phase] * GREATEST_FACTOR
             sigma_s[phase] = np.clip(learnt, *bounds)
-    return Errors(static_s, sigma_s, errors.relative)
+    return Errors(static_s, sigma_s, initial.relative)
 
 
 def _delays(spread: Floats) -> Floats:

@@ -132,17 +132,23 @@ class Real:
         self.s_window_s = cell_km / rules.window_vs_km_s
         self._half_p_s = rules.window_factor * self.p_window_s / 2
         self._half_s_s = rules.window_factor * self.s_window_s / 2
+        self._last: tuple[Ints, _Network] | None = None
 
     def associate(
-        self, table: PickTable, on_progress: Callable[[float], None] = lambda time_s: None
+        self,
+        table: PickTable,
+        on_progress: Callable[[float], None] = lambda time_s: None,
+        stations: Ints | None = None,
     ) -> list[RealEvent]:
-        """All events in the picks by time; `on_progress` hears the time reached."""
-        used = np.unique(table.station).astype(np.int64)
-        if not len(used):
+        """All events in the picks by time; `on_progress` hears the time reached.
+
+        `stations`: indices, ascending, of those that make up the network; by default those that
+        have picks, as in REAL.
+        """
+        used = np.unique(table.station).astype(np.int64) if stations is None else stations
+        if not len(table):
             return []
-        network = _Network(
-            [self._stations[i] for i in used], used, self._times, self.rules, self._farthest_deg
-        )
+        network = self._network(used)
         p_picks = _Picks(table, P, used, self.p_window_s)
         s_picks = _Picks(table, S, used, self.s_window_s)
         candidates = list(self._candidates(network, p_picks, s_picks, on_progress))
@@ -159,6 +165,14 @@ class Real:
         _share_out(events, table)
         final = [_recounted(event, table, network) for event in events]
         return [event for event in final if event.node.passes(self.rules)]
+
+    def _network(self, used: Ints) -> "_Network":
+        """The network of some stations; that of the last call is kept with its grids."""
+        if self._last is None or not np.array_equal(self._last[0], used):
+            stations = [self._stations[i] for i in used]
+            network = _Network(stations, used, self._times, self.rules, self._farthest_deg)
+            self._last = used, network
+        return self._last[1]
 
     def _candidates(
         self,

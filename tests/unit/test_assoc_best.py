@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from assoc_synthetic import CRUST, arrivals, noise, seconds, source, square_network, table
 
-from streamer.association.best import Best
+from streamer.association.best import Before, Best
 from streamer.association.network import Network
 from streamer.association.parameters import BestParameters
 from streamer.association.pick_errors import initial_errors, learnt_errors
@@ -104,8 +104,10 @@ def test_silent_stations_near_the_source_speak_against_an_event():
     rows = arrivals(STATIONS, event, "a", sigma_s=0.04, rng=np.random.default_rng(1))
     rim = {"S00", "S03", "S12", "S15"}
     seen = [row for row in rows if row.code[1] in rim]
-    heard = associated(seen, alive=np.array([station.sta in rim for station in STATIONS]))
-    silent = associated(seen, alive=np.ones(16, bool))
+    heard = associated(
+        seen, before=Before(alive=np.array([station.sta in rim for station in STATIONS]))
+    )
+    silent = associated(seen, before=Before(alive=np.ones(16, bool)))
     assert len(heard[0]) == 1
     assert silent[0] == [] or silent[0][0].gain < heard[0][0].gain - 5
 

@@ -1,0 +1,304 @@
+"""The settled events of a block of event time: a function of its picks and of earlier events.
+
+A block's run looks at the picks of the block and of the one after it, searches from the P picks of
+the former and of half of the latter, and commits what it finds with an origin before the block's
+end. Picks of committed events are no longer to be had by later blocks, and residuals of the last
+committed events tell later blocks the station delays and the errors of picks.
+"""
+
+import bisect
+import hashlib
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from streamer.association.best import Before, Best
+from streamer.association.best_kernels import Errors
+from streamer.association.blocks import AHEAD, Chunk, Grid, joined
+from streamer.association.events import located_event
+from streamer.association.geodesy import KM_PER_DEG, Floats
+from streamer.association.message import Event, Profile
+from streamer.association.network import Network
+from streamer.association.parameters import BestParameters, RealParameters
+from streamer.association.pick_errors import initial_errors, learnt_errors
+from streamer.association.pickfiles import PHASES, P
+from streamer.association.real import Ints, Real, RealEvent
+from streamer.timebase import NS_PER_S
+
+# Delays and errors are learnt from this many events: of a changed clock or instrument nothing is
+# left after as many, and nothing older can matter.
+LEARNT_EVENTS = 200
+
+# (phase, station, residual with the station's delay in s) of each pick of an event.
+Spread = tuple[tuple[int, int, float], ...]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """An event as its block's run has it (its id that of a first version), and what it teaches."""
+
+    event: Event
+    spread: Spread
+
+    @cached_property
+    def pick_ids(self) -> frozenset[str]:
+        """Whose picks are no longer to be had."""
+        return frozenset(arrival.pick_id for arrival in self.event.arrivals)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Equal for equal events."""
+        text = f"{self.event.to_json()}{self.spread}"
+        return hashlib.sha1(text.encode(), usedforsecurity=False).digest()
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that the settled events of `block` depend on.
+
+    `chunks`: picks of the blocks that the grid says are seen; `earlier`: events of the blocks
+    before within its memory; `teachers`: the last events before; `alive` [station].
+    """
+
+    block: int
+    chunks: tuple[Chunk, ...]
+    earlier: tuple[Settled, ...]
+    teachers: tuple[Settled, ...]
+    alive: frozenset[int]
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Equal for scenes that give equal events."""
+        digest = hashlib.sha1(
+            repr((self.block, sorted(self.alive))).encode(), usedforsecurity=False
+        )
+        for parts in (self.chunks, self.earlier, self.teachers):
+            for part in parts:
+                digest.update(part.digest)
+            digest.update(b"|")
+        return digest.digest()
+
+    def spread_s(self, n_stations: int) -> Floats:
+        """What is known of delays and errors, [event, phase, station], NaN without a pick."""
+        spread_s = np.full((len(self.teachers), len(PHASES), n_stations), np.nan)
+        for row, settled in zip(spread_s, self.teachers, strict=True):
+            for phase, station, value_s in settled.spread:
+                row[phase, station] = value_s
+        return spread_s
+
+    def taken(self) -> AbstractSet[str]:
+        """Ids of the picks that earlier events have."""
+        return frozenset[str]().union(*(settled.pick_ids for settled in self.earlier))
+
+    def has_p(self, grid: Grid) -> bool:
+        """Whether there is a P pick from which a search may start."""
+        return any(bool(np.any(chunk.phase == P)) for chunk in self.chunks[grid.behind :])
+
+
+class Settler(Protocol):
+    """A profile: how the events of a block are found."""
+
+    grid: Grid
+
+    def settle(self, scene: Scene) -> list[Settled]:
+        """The events of the block, by time."""
+        ...
+
+
+def make_settler(
+    profile: Profile, network: Network, best: BestParameters, real: RealParameters
+) -> "Settler":
+    """The settler of a profile."""
+    if profile == "best":
+        return SettleBest(network, best)
+    return SettleReal(network, real, best)
+
+
+def _search_end_ns(grid: Grid, block: int) -> int:
+    """P picks before this start searches: events that compete with those of the block."""
+    return (grid.start_ns(block + 1) + grid.start_ns(block + 1 + AHEAD)) // 2
+
+
+class SettleBest:
+    """Profile `best`."""
+
+    def __init__(self, network: Network, rules: BestParameters) -> None:
+        self._network = network
+        self._best = Best(network, rules)
+        self.grid = Grid.of(network, self._best.odds_span_s)
+
+    def settle(self, scene: Scene) -> list[Settled]:
+        """The events of the block, by time."""
+        grid, network = self.grid, self._network
+        if not scene.has_p(grid):
+            return []
+        epoch_ns = grid.start_ns(scene.block - grid.behind)
+        table = joined(scene.chunks, epoch_ns)
+        limits_ns = grid.start_ns(scene.block), _search_end_ns(grid, scene.block)
+        n_stations = len(network.stations)
+        alive = np.zeros(n_stations, np.bool_)
+        alive[list(scene.alive)] = True
+        before = Before(
+            taken=scene.taken(),
+            origins_s=[(one.event.t_ns - epoch_ns) / NS_PER_S for one in scene.earlier],
+            spread_s=scene.spread_s(n_stations),
+            search_s=((limits_ns[0] - epoch_ns) / NS_PER_S, (limits_ns[1] - epoch_ns) / NS_PER_S),
+            alive=alive,
+        )
+        end_s = (grid.start_ns(scene.block + 1) - epoch_ns) / NS_PER_S
+        found = self._best.associate(table, before)
+        errors = self._best.errors
+        return [
+            _settled(
+                network,
+                errors,
+                located_event(network, errors, table, one.picks, one.origin, "best", one.gain),
+            )
+            for one in found
+            if one.origin[0] < end_s
+        ]
+
+
+class SettleReal:
+    """Profile `real`: REAL's events, located with station delays learnt from earlier ones."""
+
+    def __init__(self, network: Network, rules: RealParameters, best: BestParameters) -> None:
+        travel = network.travel
+
+        def times(station: Ints, distance_deg: Floats, depth_km: Floats) -> Floats:
+            return travel.times(station, distance_deg * KM_PER_DEG, depth_km)
+
+        self._network = network
+        self._best = best
+        self._real = Real(network.stations, times, rules)
+        self._separation_s = rules.event_separation_s
+        self._initial = initial_errors(network, best)
+        self.grid = Grid.of(network, 0.0)
+
+    def settle(self, scene: Scene) -> list[Settled]:
+        """The events of the block, by time."""
+        grid, network = self.grid, self._network
+        if not scene.has_p(grid):
+            return []
+        epoch_ns = grid.start_ns(scene.block - grid.behind)
+        table = joined(scene.chunks, epoch_ns)
+        start_s, end_s = (
+            (grid.start_ns(block) - epoch_ns) / NS_PER_S for block in (scene.block, scene.block + 1)
+        )
+        taken = scene.taken()
+        spread_s = scene.spread_s(len(network.stations))
+        errors = learnt_errors(self._initial, spread_s, self._best)
+        every = np.arange(len(network.stations))
+        settled = []
+        for one in self._real.associate(table, stations=every):
+            inside = start_s - self._separation_s <= one.node.time_s < end_s
+            known = sum(table.ids[row] in taken for row in one.picks)
+            if inside and 2 * known <= len(one.picks):
+                event = located_event(network, errors, table, one.picks, _origin(one), "real")
+                settled.append(_settled(network, errors, event))
+        return settled
+
+
+def _origin(event: RealEvent) -> tuple[float, float, float, float]:
+    node = event.node
+    return node.time_s, node.lat, node.lon, node.depth_km
+
+
+def _settled(network: Network, errors: Errors, event: Event) -> Settled:
+    index = network.index
+    spread = []
+    for arrival in event.arrivals:
+        phase, station = PHASES.index(arrival.phase), index[arrival.net, arrival.sta]
+        value_s = arrival.residual_s + float(errors.static_s[phase, station])
+        spread.append((phase, station, value_s))
+    return Settled(event, tuple(spread))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a block had to go by, and what came of it."""
+
+    digest: bytes
+    events: tuple[Settled, ...]
+
+
+class Catalogue:
+    """The settled events block by block; a block runs again only if what it depends on changed.
+
+    `chunk` gives the picks of a block, `present` the stations that have any in it.
+    """
+
+    def __init__(
+        self,
+        settler: Settler,
+        chunk: Callable[[int], Chunk],
+        present: Callable[[int], AbstractSet[int]],
+    ) -> None:
+        self.runs: dict[int, Run] = {}
+        self.settler = settler
+        self._chunk = chunk
+        self._present = present
+        self._eventful: list[int] = []  # blocks with events, ascending
+
+    def settle(self, block: int) -> Run | None:
+        """Run a block by what is known now; None if that gives what it had before."""
+        scene = self._scene(block)
+        known = self.runs.get(block)
+        if known is None and not scene.has_p(self.settler.grid):
+            return None
+        if known is not None and known.digest == scene.digest:
+            return None
+        run = Run(scene.digest, tuple(self.settler.settle(scene)))
+        self.put(block, run)
+        return run
+
+    def put(self, block: int, run: Run) -> None:
+        """Set what is known of a block."""
+        self.runs[block] = run
+        at = bisect.bisect_left(self._eventful, block)
+        listed = at < len(self._eventful) and self._eventful[at] == block
+        if run.events and not listed:
+            self._eventful.insert(at, block)
+        elif listed and not run.events:
+            del self._eventful[at]
+
+    def forget(self, before: int) -> None:
+        """Drop the blocks before one, but for the events that later ones learn from."""
+        at = bisect.bisect_left(self._eventful, before)
+        n_events = 0
+        while at > 0 and n_events < LEARNT_EVENTS:
+            at -= 1
+            n_events += len(self.runs[self._eventful[at]].events)
+        kept = set(self._eventful[at:])
+        self._eventful = self._eventful[at:]
+        self.runs = {b: run for b, run in self.runs.items() if b >= before or b in kept}
+
+    def _scene(self, block: int) -> Scene:
+        grid = self.settler.grid
+        alive = range(block - grid.alive_blocks, block + AHEAD + 1)
+        return Scene(
+            block=block,
+            chunks=tuple(map(self._chunk, grid.seen(block))),
+            earlier=tuple(
+                one for b in range(block - grid.behind, block) for one in self._events(b)
+            ),
+            teachers=tuple(self._teachers(block)),
+            alive=frozenset[int]().union(*map(self._present, alive)),
+        )
+
+    def _events(self, block: int) -> Sequence[Settled]:
+        run = self.runs.get(block)
+        return run.events if run is not None else ()
+
+    def _teachers(self, block: int) -> list[Settled]:
+        """The last events before the block, the latest last."""
+        teachers: list[Settled] = []
+        at = bisect.bisect_left(self._eventful, block)
+        while at > 0 and len(teachers) < LEARNT_EVENTS:
+            at -= 1
+            teachers[:0] = self.runs[self._eventful[at]].events
+        return teachers[-LEARNT_EVENTS:]

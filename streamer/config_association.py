@@ -1,0 +1,169 @@
+"""What can be set of the association profiles: every parameter with its meaning and unit."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class RealParameters(BaseModel):
+    """REAL as published (Zhang, Ellsworth & Beroza, 2019), in words; its own letters in brackets.
+
+    Distances on the map are in degrees of latitude, as in REAL.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    search_half_width_deg: float = Field(
+        default=0.25,
+        gt=0,
+        description="Half width of the searched square around a station. [-R rx]",
+    )
+    deepest_km: float = Field(
+        default=20.0, ge=0, description="Greatest source depth searched. [-R rh]"
+    )
+    grid_step_deg: float = Field(
+        default=0.05, gt=0, description="Horizontal step of the search grid. [-R tdx]"
+    )
+    grid_step_km: float = Field(
+        default=2.0, gt=0, description="Vertical step of the grid. [-R tdh]"
+    )
+    event_separation_s: float = Field(
+        default=5.0,
+        ge=0,
+        description="Of two origins closer in time than this, or than the S window, only the "
+        "better one is kept. [-R tint]",
+    )
+    greatest_gap_deg: float = Field(
+        default=360.0, gt=0, le=360, description="Greatest azimuthal gap of an event. [-R gap]"
+    )
+    greatest_distance_deg: float = Field(
+        default=180.0,
+        gt=0,
+        description="Stations farther from the source are not used; never more than the diagonal "
+        "of the network. [-R GCarc0]",
+    )
+    map_lat: float | None = Field(
+        default=None,
+        ge=-80,
+        le=80,
+        description="Latitude at which a cell of the grid is as wide as it is high; default: the "
+        "mean of the stations. [-D lat_center]",
+    )
+    centre_lat: float | None = Field(
+        default=None,
+        ge=-90,
+        le=90,
+        description="Latitude of a fixed search centre; default: the station of the pick that "
+        "starts the search. [-R latref0]",
+    )
+    centre_lon: float | None = Field(
+        default=None,
+        ge=-360,
+        le=360,
+        description="Longitude of a fixed search centre. [-R lonref0]",
+    )
+    window_vp_km_s: float = Field(
+        default=6.2,
+        gt=0,
+        description="Mean P velocity: the P window is the time P takes through a cell. [-V vp0]",
+    )
+    window_vs_km_s: float = Field(
+        default=3.4, gt=0, description="Mean S velocity, for the S window. [-V vs0]"
+    )
+    least_p: int = Field(default=3, ge=0, description="Least P picks of an event. [-S np0]")
+    least_s: int = Field(default=2, ge=0, description="Least S picks of an event. [-S ns0]")
+    least_picks: int = Field(default=8, ge=1, description="Least picks of an event. [-S nps0]")
+    least_both: int = Field(
+        default=2, ge=0, description="Least stations with P and S of an event. [-S npsboth0]"
+    )
+    greatest_std_s: float = Field(
+        default=0.5,
+        gt=0,
+        description="Greatest standard deviation of the origin times by the picks. [-S std0]",
+    )
+    least_s_minus_p_s: float = Field(
+        default=0.3,
+        ge=0,
+        description="Least time between P and S at a station; below it an S pick is taken for a "
+        "P pick with the wrong name. [-S dtps]",
+    )
+    window_factor: float = Field(
+        default=1.0,
+        gt=0,
+        description="Picks are taken within half of this times the window. [-S nrt]",
+    )
+    removal_factor: float = Field(
+        default=0.5,
+        ge=0,
+        description="P picks within half of this times the P window of an accepted origin start "
+        "no further search; 0 lets each pick start one. [-S drt]",
+    )
+    nearest_share: float = Field(
+        default=0.5,
+        gt=0,
+        description="An event is dropped if its nearest station is farther than this share of the "
+        "greatest distance. [-S nxd]",
+    )
+    outlier_factor: float = Field(
+        default=4.0,
+        gt=0,
+        description="Picks with residuals beyond this times the standard deviation are dropped; "
+        "so are, at 3/4 of it, picks of stations much farther than the median. [-S rsel]",
+    )
+
+
+class BestParameters(BaseModel):
+    """Profile `best`: an event is what makes its picks much more likely than chance does."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    least_p: int = Field(default=3, ge=0, description="Least P picks of an event.")
+    least_s: int = Field(default=2, ge=0, description="Least S picks of an event.")
+    least_picks: int = Field(default=8, ge=4, description="Least picks of an event.")
+    least_both: int = Field(default=2, ge=0, description="Least stations with P and S of an event.")
+    least_gain: float = Field(
+        default=2.0,
+        gt=0,
+        description="Least log odds of an event against chance, given how many events and P picks "
+        "there are around it: 2 is 7 to 1.",
+    )
+    greatest_gap_deg: float = Field(
+        default=360.0, gt=0, le=360, description="Greatest azimuthal gap of an event."
+    )
+    deepest_km: float | None = Field(
+        default=None,
+        gt=0,
+        description="Greatest source depth; default: half the aperture of the network, at most "
+        "60 km.",
+    )
+    p_error_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Standard deviation of P picks; default: 0.5 % of the time P takes across "
+        "the network, then learnt from the residuals.",
+    )
+    s_error_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Standard deviation of S picks; default: as for P, twice as much.",
+    )
+    relative_error: float = Field(
+        default=0.01,
+        ge=0,
+        lt=0.5,
+        description="Error of travel times by the velocity model, a share.",
+    )
+    near_detection: float = Field(
+        default=0.75,
+        gt=0,
+        lt=1,
+        description="Probability that a station detects a phase of an event within the radius in "
+        "which that event is detected (found for each event).",
+    )
+    far_detection: float = Field(
+        default=0.03, gt=0, lt=1, description="Probability that a station beyond that radius does."
+    )
+    passes: int = Field(
+        default=3, ge=1, le=10, description="How often the picks that are left are searched again."
+    )
+    learn_statics: bool = Field(
+        default=True, description="Learn a delay of each station and phase from the residuals."
+    )
