@@ -22,6 +22,7 @@ from pymseed import (
 from streamer.errors import DataError
 from streamer.seedid import Nslc
 from streamer.timebase import NS_PER_S, as_rate
+from streamer.waveforms.unpack import unpack
 
 PIECE_S = (
     10  # longest run that enters a ring at once: components advance together, no ring overflows
@@ -84,6 +85,8 @@ def decode(data: bytes) -> Record:
 
     Raises DataError: broken header, corrupt compression, no samples, or a text record.
     """
+    if found := _unpacked(data, 0):
+        return found[0]
     _allocate_as_needed()
     try:
         return _record(MS3Record.parse(data, unpack_data=True), data)
@@ -126,6 +129,11 @@ def scan_file(path: Path, on_reject: Callable[[str], None]) -> Iterator[tuple[by
                 continue
             if position >= len(buffer):
                 return
+            if found := _unpacked(buffer, position):
+                record, length = found
+                yield buffer[position : position + length], record
+                position += length
+                continue
             window = memoryview(buffer)[position : position + MAX_RECORD_BYTES]
             try:
                 # from_buffer, unlike parse, also sizes a last record that has no blockette 1000.
@@ -196,6 +204,19 @@ def _nslc(sourceid: str) -> Nslc:
 
 
 _rate = lru_cache(_RATES)(as_rate)
+
+
+def _unpacked(data: bytes | memoryview, at: int) -> tuple[Record, int] | None:
+    """The record at byte `at`, and its length; None where it is to be looked at closer."""
+    found = unpack(data, at)
+    if found is None or found[0].length > MAX_RECORD_BYTES:
+        return None
+    header, samples = found
+    try:
+        nslc, rate = _nslc(header.sourceid), _rate(header.samples_per_s)
+    except ValueError:
+        return None
+    return Record(nslc, header.start_ns, rate, samples), header.length
 
 
 def _record(header: MS3Record, raw: bytes | memoryview) -> Record:

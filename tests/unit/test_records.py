@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import numpy as np
@@ -104,3 +105,17 @@ def test_a_record_is_cut_only_where_it_is_longer_than_wanted():
     assert pieces[1].start_ns == START_NS + 10 * NS_PER_S
     slow = record(walk(count=3), Fraction(1, 20)).pieces(10)
     assert [len(piece.samples) for piece in slow] == [1, 1, 1]
+
+
+def test_a_claim_of_more_samples_than_the_bytes_can_hold_is_refused():
+    raw = bytearray(RAW)
+    raw[30:32] = b"\xff\xff"  # number of samples
+    with pytest.raises(DataError):
+        decode(bytes(raw))
+
+
+def test_records_are_decoded_in_any_thread():
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(decode, [encode(record(walk(seed)))[0] for seed in range(200)]))
+    for seed, each in enumerate(got):
+        assert np.array_equal(each.samples, walk(seed))
