@@ -8,7 +8,7 @@ without it, `shared/` beside the repository is taken. What is missing skips a te
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -51,6 +51,12 @@ def redis_server_binary() -> str:
     if binary is None:
         _lacking("redis-server is not on PATH: install it (apt-get install redis-server)")
     return binary
+
+
+@pytest.fixture(scope="session")
+def lacking() -> Callable[[str], NoReturn]:
+    """To be called with what is missing: skips the test, or fails it in CI."""
+    return _lacking
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,140 @@
+"""The units under a real systemd as process 1: start, watchdog, kill, wrong settings, stop."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from daemon_parts import write_archive
+from systemd_host import CONFIG, LOG, PROGRAM, UNIT_FOLDER, Host, systemd_host, why_not
+
+from streamer.systemd import Place, configurations, render
+
+PICKER = "msnet-stream@main"
+ARCHIVE = Path("/var/archive")
+REPLAY = f"""
+[Service]
+ExecStart={PROGRAM} replay {ARCHIVE} --port 18000 --speed 20
+"""
+# What an operator waits for half a minute, a test does not.
+IMPATIENT = """
+[Service]
+WatchdogSec=10
+TimeoutAbortSec=2
+RestartSec=100ms
+"""
+SETTINGS = """
+stations: ['*']
+seedlink: {servers: ['127.0.0.1:18000']}
+redis: {url: unix:///run/msnet-broker/redis.sock, password_file: null}
+log: {status_s: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory, needed: None) -> Iterator[Host]:
+    """A host with our units, a SeedLink server and a picker that is configured."""
+    folder = tmp_path_factory.mktemp("systemd")
+    archive = write_archive(folder / "archive", {})
+    place = dataclasses.replace(Place.of_system(PROGRAM), units=UNIT_FOLDER)
+    with systemd_host(folder) as host:
+        files = {place.units / name: text for name, text in render(place).items()}
+        files |= {CONFIG / name: text for name, text in configurations(place, "main").items()}
+        files[CONFIG / "main.yaml"] = SETTINGS
+        files[place.units / "replay.service"] = REPLAY
+        files[place.units / "msnet-stream@.service.d/impatient.conf"] = IMPATIENT
+        for path, text in files.items():
+            host.write(path, text)
+        for file in archive.iterdir():
+            (host.inside(ARCHIVE) / file.name).parent.mkdir(exist_ok=True)
+            (host.inside(ARCHIVE) / file.name).write_bytes(file.read_bytes())
+        host.write(Path("/etc/credstore/msnet-redis-password"), "unused by a socket", 0o600)
+        host.ctl("daemon-reload")
+        yield host
+
+
+@pytest.fixture(scope="module")
+def needed(lacking: Callable[[str], NoReturn]) -> None:
+    """Skips, or fails in CI, where no such host can be made."""
+    if reason := why_not():
+        lacking(reason)
+
+
+@pytest.fixture
+def running(host: Host) -> Iterator[Host]:
+    """The picker of the host runs; stopped afterwards."""
+    host.ctl("restart", "replay")
+    host.ctl("start", PICKER)
+    yield host
+    host.ctl("stop", PICKER, "replay")
+
+
+def events(host: Host, name: str) -> list[dict[str, object]]:
+    lines = host.inside(LOG).read_text().splitlines()
+    found = [json.loads(line) for line in lines if line.startswith("{")]
+    return [event for event in found if event["event"] == name]
+
+
+def test_start_waits_until_the_service_is_ready(host: Host) -> None:
+    """Behind `systemctl start` the broker answers, and the picker has found its stations."""
+    host.ctl("start", "msnet-broker")
+    assert host.inside(Path("/run/msnet-broker/redis.sock")).is_socket()
+    host.ctl("start", "replay")
+    before = len(events(host, "started"))
+    host.ctl("start", PICKER)
+    assert host.show(PICKER, "ActiveState", "SubState") == {
+        "ActiveState": "active",
+        "SubState": "running",
+    }
+    assert len(events(host, "started")) == before + 1
+    host.ctl("stop", PICKER, "replay")
+
+
+def test_the_service_is_a_user_of_its_own_with_its_folder_and_credential(running: Host) -> None:
+    """No root, no home; the state folder is its own and the password is for its eyes alone."""
+    pid = running.show(PICKER, "MainPID")["MainPID"]
+    status = running.run("cat", f"/proc/{pid}/status")
+    uid = next(line.split()[1] for line in status.splitlines() if line.startswith("Uid:"))
+    assert int(uid) >= 61184  # DynamicUser: 61184 to 65519
+    assert running.run("stat", "-c", "%u", "/var/lib/private/msnet-stream/main").strip() == uid
+    environ = running.inside(Path(f"/proc/{pid}/environ")).read_text()
+    folder = dict(v.partition("=")[::2] for v in environ.split("\0"))["CREDENTIALS_DIRECTORY"]
+    assert running.run("ls", folder).split() == ["redis-password"]
+
+
+def test_a_picker_that_hangs_is_started_again(running: Host) -> None:
+    """No step, no ping: systemd aborts it after WatchdogSec and starts another."""
+    running.ctl("kill", "--signal=SIGSTOP", "--kill-whom=main", PICKER)
+    running.wait(PICKER, NRestarts="1", ActiveState="active")
+
+
+def test_a_picker_that_is_killed_is_started_again(running: Host) -> None:
+    pid = running.show(PICKER, "MainPID")["MainPID"]
+    running.ctl("kill", "--signal=SIGKILL", "--kill-whom=main", PICKER)
+    running.wait(PICKER, NRestarts="1", ActiveState="active")
+    assert running.show(PICKER, "MainPID")["MainPID"] != pid
+
+
+def test_a_stop_publishes_what_is_complete(running: Host) -> None:
+    """SIGTERM: exit 0 with nothing pending, and systemd calls it a success."""
+    running.wait_for(lambda: any(int(str(e["published"])) > 0 for e in events(running, "status")))
+    running.ctl("stop", PICKER)
+    assert running.show(PICKER, "Result", "ActiveState") == {
+        "Result": "success",
+        "ActiveState": "inactive",
+    }
+    assert events(running, "stopped")[-1]["pending"] == 0
+
+
+def test_wrong_settings_stay_down(host: Host) -> None:
+    """Exit 78 is not tried again: it would be wrong for ever."""
+    host.write(CONFIG / "wrong.yaml", "seedlink: {sever: here}\n")
+    host.ctl("start", "msnet-stream@wrong", check=False)
+    assert host.show("msnet-stream@wrong", "ActiveState", "ExecMainStatus", "NRestarts") == {
+        "ActiveState": "failed",
+        "ExecMainStatus": "78",
+        "NRestarts": "0",
+    }
+    assert "did you mean 'servers'" in host.tail()
