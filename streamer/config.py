@@ -292,6 +292,16 @@ class RedisConfig(_Section):
     )
 
 
+class SpoolConfig(_Section):
+    """Where picks wait for Redis, in the state folder."""
+
+    max_mb: float = Field(
+        default=512,
+        gt=0,
+        description="Size, MB, of about 1400 picks each; beyond it the oldest are given up.",
+    )
+
+
 class LogConfig(_Section):
     """What is logged to standard error."""
 
@@ -332,6 +342,7 @@ class Config(_Section):
     )
     picking: PickingConfig = Field(default=PickingConfig(), description=PickingConfig.__doc__)
     redis: RedisConfig = Field(default=RedisConfig(), description=RedisConfig.__doc__)
+    spool: SpoolConfig = Field(default=SpoolConfig(), description=SpoolConfig.__doc__)
     log: LogConfig = Field(default=LogConfig(), description=LogConfig.__doc__)
 
 

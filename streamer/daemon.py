@@ -13,9 +13,10 @@ import structlog
 from streamer import __version__
 from streamer.bus.address import broker_config
 from streamer.bus.broker import Broker, start_broker
-from streamer.bus.publisher import Publisher
+from streamer.bus.publisher import RESTORE_S, Publisher
 from streamer.bus.redis_streams import PickStream
 from streamer.bus.redis_url import EMBEDDED_URL, parse_redis_url
+from streamer.bus.spool import Spool
 from streamer.clock import Clock
 from streamer.config import Config, split_server
 from streamer.errors import ConfigError, MsnetError
@@ -28,6 +29,7 @@ log = structlog.get_logger()
 BROKER_CHECK_S = 2.0
 SHUTDOWN_S = 27.0  # two drains and the broker take less; systemd kills after 30 s without a word
 SECONDS_PER_DAY = 86_400
+SPOOL_NAME = "spool.sqlite"
 
 
 async def serve(config: Config) -> None:
@@ -40,9 +42,26 @@ async def serve(config: Config) -> None:
     feed = feed_config(config)  # first: a wrong station list is told before anything is started
     stop = asyncio.Event()
     _stop_on_signals(stop)
-    async with open_stream(config, time.time_ns) as stream:
-        publisher = Publisher(stream, clock=time.time_ns)
+    async with open_publisher(config, time.time_ns) as publisher:
         await run(config, feed, publisher, stop, time.time_ns)
+
+
+@asynccontextmanager
+async def open_publisher(config: Config, clock: Clock) -> AsyncIterator[Publisher]:
+    """The way to Redis, through the spool of the state folder; what is left in it is sent first."""
+    # Before Redis: two daemons with one state folder are told so at once.
+    spool = Spool(config.state_dir / SPOOL_NAME, config.spool.max_mb, clock)
+    try:
+        async with open_stream(config, clock) as stream:
+            publisher = Publisher(
+                stream, spool, restore_s=min(RESTORE_S, retention_s(config)), clock=clock
+            )
+            try:
+                yield publisher
+            finally:
+                await publisher.close()
+    finally:
+        spool.close()
 
 
 @asynccontextmanager
@@ -57,7 +76,7 @@ async def open_stream(config: Config, clock: Clock) -> AsyncIterator[PickStream]
     stream = PickStream(
         server,
         prefix=config.redis.prefix,
-        retention_s=int(config.redis.retention_days * SECONDS_PER_DAY),
+        retention_s=int(retention_s(config)),
         max_entries=config.redis.max_entries,
         clock=clock,
     )
@@ -116,3 +135,8 @@ def feed_config(config: Config) -> FeedConfig:
         startup_timeout_s=config.seedlink.startup_timeout_s,
         client_version=__version__,
     )
+
+
+def retention_s(config: Config) -> float:
+    """Age at which picks leave the stream."""
+    return config.redis.retention_days * SECONDS_PER_DAY

@@ -23,8 +23,12 @@ EVENTS: Final[Mapping[str, str]] = {
     "pick_unreadable": "an entry of the Redis stream is no pick message and is left out",
     "event_unreadable": "an entry of the Redis stream is no event message and is left out",
     "tail_interrupted": "a Redis server that is read from is away; reading goes on when it is back",
-    "picks_dropped": "the oldest picks were lost: Redis is away and the queue is full",
-    "picks_left_unpublished": "the time to publish the last picks ended before all were sent",
+    "picks_dropped": "the oldest picks were given up: a bound was reached while Redis is away",
+    "picks_left_unpublished": "not all picks were sent in time; the spool keeps them",
+    "picks_restored": "the server has lost picks that it had confirmed: they are sent again",
+    "spool_failed": "the spool cannot be written; picks go to Redis directly",
+    "spool_recovered": "the spool can be written again",
+    "spool_damaged": "the spool was damaged: moved aside, what waited in it taken over",
     # Association
     "rows_rejected": "rows of a file of stations or picks cannot be used and are left out",
     "picks_of_unknown_stations": "picks are left out: the stations file lacks their stations",
@@ -46,6 +50,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "redis_up": "publishing works again",
     "redis_trim_failed": "old picks could not be removed from the stream",
     "redis_password_in_url": "the password is in the URL, where others can see it",
+    "redis_reads_not_allowed": "the server refuses reading: picks that it loses are not sent again",
     "redis_scripts_not_allowed": "the server refuses scripts: a pick may enter the stream twice",
     # The embedded broker
     "broker_started": "a broker of our own was started",

@@ -66,6 +66,11 @@ class Pick:
         """NET.STA.LOC.CHA the pick is reported on."""
         return f"{self.net}.{self.sta}.{self.loc}.{self.cha}"
 
+    @property
+    def name(self) -> str:
+        """`<id>:<rev>`, by which messages are told apart."""
+        return f"{self.id}:{self.rev}"
+
     def to_fields(self) -> dict[str, str]:
         """Message fields in a fixed order, all values strings."""
         message = {"v": str(PICK_VERSION)}

@@ -14,7 +14,6 @@ this program and not the server; and it survives a kill of this program: the nex
 """
 
 import asyncio
-import fcntl
 import hashlib
 import importlib.util
 import os
@@ -23,7 +22,6 @@ import re
 import secrets
 import shutil
 import signal
-import stat
 import subprocess
 import time
 from collections.abc import Iterator
@@ -39,6 +37,7 @@ from streamer.bus.connect import server_process_id
 from streamer.bus.redis_url import RedisServer, parse_redis_url
 from streamer.errors import CannotCreateError, ConfigError, MsnetError, UnavailableError
 from streamer.health import notify
+from streamer.private_files import open_lock, private_folder, try_lock, write_private
 
 log = structlog.get_logger()
 
@@ -164,9 +163,9 @@ def start_broker(config: BrokerConfig) -> Broker:
     again when the server died: the new one reads the data of the old one. Raises CannotCreateError
     (folder or disk), ConfigError (binary) or UnavailableError (no server program, or it fails).
     """
-    _private_folder(config.folder)
+    private_folder(config.folder)
     if config.socket is None:
-        _private_folder(config.socket_path.parent)
+        private_folder(config.socket_path.parent)
     deadline_s = time.monotonic() + _START_TIMEOUT_S
     with _lock_file(config.folder) as lock:
         while True:
@@ -174,7 +173,7 @@ def start_broker(config: BrokerConfig) -> Broker:
             pid = server_process_id(server, _PING_TIMEOUT_S)
             if pid is not None:
                 return _adopt(config, server, pid)
-            if _try_lock(lock):
+            if try_lock(lock):
                 return _start(config, lock, deadline_s)
             if time.monotonic() > deadline_s:
                 raise UnavailableError(
@@ -358,10 +357,10 @@ def _write_settings(config: BrokerConfig) -> None:
     else:
         # Kept from start to start: a daemon that runs on must be let in again.
         if not password_file.exists():
-            _write_private(password_file, secrets.token_urlsafe(32))
+            write_private(password_file, secrets.token_urlsafe(32))
         users = render_users(config.prefix, password_file.read_text())
-        _write_private(config.folder / "users.acl", users)
-    _write_private(config.folder / "broker.conf", render_config(config))
+        write_private(config.folder / "users.acl", users)
+    write_private(config.folder / "broker.conf", render_config(config))
 
 
 def _start_failed(config: BrokerConfig, binary: Path, log_start: int) -> MsnetError:
@@ -409,53 +408,14 @@ async def _supervise(config: BrokerConfig) -> None:
         await asyncio.to_thread(broker.stop)
 
 
-def _private_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
-        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
-            folder.chmod(0o700)
-            return
-    except OSError as error:
-        raise CannotCreateError(
-            f"the folder {folder} for the broker cannot be made: {error.strerror}; check the "
-            "permissions, or choose another state folder"
-        ) from error
-    raise CannotCreateError(
-        f"{folder} must be a folder (no link) that belongs to this user: remove it, or choose "
-        "another state folder"
-    )
-
-
 @contextmanager
 def _lock_file(folder: Path) -> Iterator[int]:
-    path = folder / "lock"
-    try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise CannotCreateError(f"{path} cannot be made: {error.strerror}") from error
+    lock = open_lock(folder / "lock")
     try:
         yield lock
     finally:
         # Only our copy: the lock lives as long as the server, which inherited it.
         os.close(lock)
-
-
-def _try_lock(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Replace a file as a whole, readable by this user alone from its first byte."""
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    fresh.replace(path)
 
 
 def _quoted(path: Path) -> str:

@@ -27,6 +27,7 @@ from streamer.errors import AccessDeniedError, MsnetError, UnavailableError
 RedisError = refusals.RedisError
 ResponseError = refusals.ResponseError
 NoScriptError = refusals.NoScriptError
+NoPermissionError = refusals.NoPermissionError
 
 # A reply that takes longer is that of a stalled server; a blocking read adds the time it blocks.
 REPLY_TIMEOUT_S = 10.0

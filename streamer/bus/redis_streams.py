@@ -5,18 +5,20 @@ Keys (`msnet` is the configurable prefix)
                           entry ids by the server's clock. Entries older than the retention (7 d) or
                           beyond `max_entries` are trimmed about once a minute, in whole nodes of
                           100 entries.
-    msnet:dd:<id>:<rev>   "1", expires after an hour: this revision of this pick is in the stream.
+    msnet:dd:<id>:<rev>   id of the entry, expires after an hour: this revision of this pick is in
+                          the stream.
 
 Contract: delivery is at least once, in the order of publication, and a revision of a pick enters
 the stream once however often it is sent within the hour. Consumers insert or ignore by (id, rev).
 
 Works on Redis >= 6.2 and Valkey, with this ACL (7.0 and later):
     user picker on >password resetkeys %RW~msnet:* -@all +ping +info +hello +auth +xadd +xtrim
-        +evalsha +script|load +set
+        +xrange +evalsha +script|load +get +set
 Without the last line the stream still gets every pick, but a repeated transmission after a lost
-connection may enter twice. The `default` user must keep +@all (give it a password instead): as it,
-Redis 7.0 reads the append-only file back, and silently leaves out the transactions, which is what
-our script is recorded as, that `default` may not run.
+connection may enter twice, and what a restarted server has lost is not sent again (+xrange). The
+`default` user must keep +@all (give it a password instead): as it, Redis 7.0 reads the append-only
+file back, and silently leaves out the transactions, which is what our script is recorded as, that
+`default` may not run.
 """
 
 import hashlib
@@ -28,6 +30,7 @@ import structlog
 
 from streamer.bus.connect import (
     REPLY_TIMEOUT_S,
+    NoPermissionError,
     NoScriptError,
     RedisError,
     ResponseError,
@@ -38,20 +41,31 @@ from streamer.bus.connect import (
 )
 from streamer.bus.reading import Entry, read_entries
 from streamer.bus.redis_url import RedisServer
+from streamer.bus.spool import Row
 from streamer.errors import DataError, MsnetError
 from streamer.picks import Pick
 from streamer.timebase import NS_PER_S
 
 log = structlog.get_logger()
 
-# The marker is set before the pick is added, and given one millisecond to live when Redis refuses
-# the pick: set afterwards, a refused marker would let every repetition in. The server logs the
-# effects of a script as one, so a crash leaves both or neither.
+# Replies whether the pick was added, and its entry id either way: empty if the entry was trimmed or
+# deleted. The marker is set before the pick is added, and given one millisecond to live when Redis
+# refuses the pick: set afterwards, a refused marker would let every repetition in. The server logs
+# the effects of a script as one, so a crash leaves all or nothing.
 _XADD_ONCE = """
-if not redis.call('SET', KEYS[2], '1', 'NX', 'EX', ARGV[1]) then return false end
+local known = redis.call('GET', KEYS[2])
+if known then
+    local held = redis.pcall('XRANGE', KEYS[1], known, known)
+    return {0, #held == 0 and not held.err and '' or known}
+end
+redis.call('SET', KEYS[2], '0', 'EX', ARGV[1])
 local id = redis.pcall('XADD', KEYS[1], '*', unpack(ARGV, 2))
-if type(id) == 'table' then redis.call('SET', KEYS[2], '0', 'PX', 1) end
-return id
+if type(id) == 'table' then
+    redis.call('SET', KEYS[2], '0', 'PX', 1)
+    return id
+end
+redis.call('SET', KEYS[2], id, 'EX', ARGV[1])
+return {1, id}
 """
 _XADD_ONCE_SHA = hashlib.sha1(_XADD_ONCE.encode(), usedforsecurity=False).hexdigest()
 
@@ -61,10 +75,20 @@ _TRIM_INTERVAL_NS = 60 * NS_PER_S
 
 @dataclass(frozen=True, slots=True)
 class PublishResult:
-    """How many picks of a batch entered the stream, and how many it already had."""
+    """What became of a batch.
 
-    added: int
-    duplicates: int
+    `entries` are the ids of the picks on the stream, whether they were added now or, as
+    `duplicates` of them, before. `intact` is false when the entry that came before them is gone.
+    """
+
+    entries: Sequence[str]
+    duplicates: int = 0
+    intact: bool = True
+
+    @property
+    def added(self) -> int:
+        """How many picks entered the stream."""
+        return len(self.entries) - self.duplicates
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +100,7 @@ class _Message:
 
     @classmethod
     def of(cls, pick: Pick) -> "_Message":
-        return cls(
-            f"{pick.id}:{pick.rev}", [text for item in pick.to_fields().items() for text in item]
-        )
+        return cls(pick.name, [text for item in pick.to_fields().items() for text in item])
 
 
 class PickStream:
@@ -108,6 +130,7 @@ class PickStream:
         self._connection = open_connection(server, reply_timeout_s)
         self._client = self._connection.client
         self._idempotent = True
+        self._readable = True
         self._trim_due_ns = 0
 
     async def connect(self) -> None:
@@ -126,18 +149,33 @@ class PickStream:
             raise
         log.info("redis_connected", url=self.server.shown, key=self.key)
 
-    async def publish(self, picks: Sequence[Pick]) -> PublishResult:
+    async def publish(self, picks: Sequence[Pick], after: Row | None = None) -> PublishResult:
         """Add the picks in this order, each revision once; safe to repeat after an error.
 
-        Where scripts are not allowed, a repetition adds the picks again (consumers ignore them).
+        `after` is a row that was published before: the result tells whether it is still there,
+        from the same server at the same moment. Where scripts are not allowed, a repetition adds
+        the picks again (consumers ignore them).
         """
         messages = [_Message.of(pick) for pick in picks]
         with explained(self.server):
-            entry_ids = await self._add(messages)
-        added = [entry_id for entry_id in entry_ids if entry_id is not None]
-        if added and self._clock() >= self._trim_due_ns:
-            await self._trim(newest_entry_id=added[-1])
-        return PublishResult(len(added), len(picks) - len(added))
+            held, replies = await self._add(messages, after)
+        entries = [entry for _, entry in replies]
+        if entries and entries[-1] and self._clock() >= self._trim_due_ns:
+            await self._trim(newest_entry_id=entries[-1])
+        duplicates = sum(not added for added, _ in replies)
+        intact = after is None or not self._readable or _is(after, held)
+        return PublishResult(entries, duplicates, intact)
+
+    async def missing(self, rows: Sequence[Row]) -> list[Row]:
+        """Those of `rows` whose entry is not on the stream; none where reading is not allowed."""
+        if not rows or not self._readable:
+            return []
+        with explained(self.server):
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for row in rows:
+                    pipeline.xrange(self.key, row.entry, row.entry)
+                found = await pipeline.execute()
+        return [row for row, held in zip(rows, found, strict=True) if not _is(row, held)]
 
     async def close(self) -> None:
         """Close the connections. `publish` after it opens new ones."""
@@ -147,6 +185,7 @@ class PickStream:
         refuse_unusable(await self._client.execute_command("HELLO"), self.server)
         await self._prove_writable()
         self._idempotent = await self._scripts_allowed()
+        self._readable = await self._reading_allowed()
 
     async def _prove_writable(self) -> None:
         """Write what changes nothing: the trim we do anyway, and an id Redis never takes."""
@@ -173,20 +212,40 @@ class PickStream:
             )
         return False
 
-    async def _add(self, messages: Sequence["_Message"]) -> list[str | None]:
-        """Entry id of each message, None for one that is already there."""
-        replies = await self._send(messages)
+    async def _reading_allowed(self) -> bool:
+        try:
+            await self._client.xrange(self.key, count=1)
+        except NoPermissionError as error:
+            log.warning(
+                "redis_reads_not_allowed",
+                url=self.server.shown,
+                error=str(error),
+                effect="what a restarted server has lost is not noticed, nor sent again",
+            )
+            return False
+        return True
+
+    async def _add(
+        self, messages: Sequence["_Message"], after: Row | None
+    ) -> tuple[Any, list[tuple[int, str]]]:
+        """What is found at `after`; whether each message was added, and its entry id."""
+        replies = await self._send(messages, after)
         if any(isinstance(reply, NoScriptError) for reply in replies):
             # A server that was restarted has forgotten the script.
             await self._client.script_load(_XADD_ONCE)
-            replies = await self._send(messages)
+            replies = await self._send(messages, after)
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
-        return replies
+        held, *added = replies
+        return held, [(1, each) if isinstance(each, str) else (each[0], each[1]) for each in added]
 
-    async def _send(self, messages: Sequence["_Message"]) -> list[Any]:
+    async def _send(self, messages: Sequence["_Message"], after: Row | None) -> list[Any]:
         async with self._client.pipeline(transaction=False) as pipeline:
+            if after is not None and self._readable:
+                pipeline.xrange(self.key, after.entry, after.entry)
+            else:
+                pipeline.ping()
             for message in messages:
                 if self._idempotent:
                     self._xadd_once(pipeline, f"{self._marker_prefix}:{message.name}", message.flat)
@@ -213,6 +272,12 @@ class PickStream:
     async def _trim_to(self, rule: str, limit: int) -> None:
         # Without LIMIT 0 one call drops at most 10 000 entries: a swarm may add more in a minute.
         await self._client.execute_command("XTRIM", self.key, rule, "~", limit, "LIMIT", 0)
+
+
+def _is(row: Row, held: Any) -> bool:
+    """Whether the reply to XRANGE at its entry is this pick."""
+    pick = row.pick
+    return any((each["id"], each["rev"]) == (pick.id, str(pick.rev)) for _, each in held)
 
 
 def read_picks(server: RedisServer, prefix: str = "msnet") -> list[Pick]:

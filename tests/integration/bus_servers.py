@@ -10,37 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from bus_picks import NOW_NS
 
 from streamer.bus.connect import server_process_id
 from streamer.bus.redis_streams import PickStream
 from streamer.bus.redis_url import RedisServer, parse_redis_url
-from streamer.picks import Pick
 
 START_TIMEOUT_S = 10.0
-NOW_NS = 1_800_000_000_000_000_000
-
-
-def make_pick(number: int, rev: int = 0) -> Pick:
-    """Pick number so and so, of a real-looking station."""
-    return Pick(
-        id=f"CI.PASC.00.HH.P.20261122T{number:06d}.000.abcdef",
-        rev=rev,
-        status="new" if rev == 0 else "update",
-        net="CI",
-        sta="PASC",
-        loc="00",
-        cha="HHZ",
-        phase="P",
-        t_ns=1_700_000_000_000_000_000 + number * 1_000_000_000,
-        prob=0.8765,
-        model="msnet/test@1",
-        model_sha="01234567",
-        cfg="89abcdef",
-        agency="XX",
-        author="test",
-        data_ns=1_700_000_001_000_000_000,
-        made_ns=0,
-    )
 
 
 class ServerProcess:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 import redis
-from bus_servers import make_pick, wait_until_gone
+from bus_picks import make_pick
+from bus_servers import wait_until_gone
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from structlog.testing import capture_logs

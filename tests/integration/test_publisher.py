@@ -7,10 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bus_servers import NOW_NS, ServerProcess, make_pick, running, stream_on
+from bus_picks import NOW_NS, make_pick
+from bus_servers import ServerProcess, running, stream_on
 from structlog.testing import capture_logs
 
 from streamer.bus.publisher import Publisher
+from streamer.bus.redis_streams import PickStream
+from streamer.bus.spool import Spool
+
+
+def publisher_to(stream: PickStream, **options: Any) -> Publisher:
+    """A publisher whose spool is in memory."""
+    return Publisher(stream, Spool(None, 10, lambda: NOW_NS), clock=lambda: NOW_NS, **options)
 
 
 async def submit_through(
@@ -36,8 +44,9 @@ def outage(server: ServerProcess, disturb: Callable[[Publisher], Awaitable[None]
     async def session() -> tuple[int, Publisher]:
         stream = stream_on(server.server, reply_timeout_s=0.4)
         await stream.connect()
-        publisher = Publisher(stream, clock=lambda: NOW_NS)
+        publisher = publisher_to(stream)
         left = await submit_through(publisher, lambda: disturb(publisher), 1000)
+        await publisher.close()
         await stream.close()
         return left, publisher
 
@@ -99,7 +108,9 @@ def test_drain_gives_up_in_time_and_keeps_what_is_left(
 
     async def session() -> list[int]:
         stream = stream_on(server.server)
-        publisher = Publisher(stream, batch=2, clock=lambda: NOW_NS)
+        publisher = Publisher(
+            stream, Spool(None, 10, lambda: NOW_NS), batch=2, clock=lambda: NOW_NS
+        )
         publisher.submit(make_pick(0))
         left = [await publisher.drain(5)]
         for number in range(1, 6):
@@ -114,6 +125,7 @@ def test_drain_gives_up_in_time_and_keeps_what_is_left(
         else:
             server.signal(signal.SIGCONT)
         left.append(await publisher.drain(10))
+        await publisher.close()
         await stream.close()
         return left
 

@@ -6,16 +6,17 @@ import shutil
 import socketserver
 import subprocess
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from bus_servers import NOW_NS, ServerProcess, make_pick, running, stream_on
+from bus_picks import NOW_NS, make_pick
+from bus_servers import ServerProcess, running, stream_on
 from structlog.testing import capture_logs
 
 from streamer.bus import redis_streams
-from streamer.bus.redis_streams import PickStream, PublishResult
+from streamer.bus.redis_streams import PickStream
 from streamer.bus.redis_url import RedisServer, parse_redis_url
 from streamer.errors import AccessDeniedError, MsnetError, UnavailableError
 from streamer.picks import Pick
@@ -36,6 +37,12 @@ def with_stream(stream: PickStream, work: Callable[[PickStream], Awaitable[T]]) 
     return asyncio.run(session())
 
 
+async def published(stream: PickStream, picks: Sequence[Pick]) -> tuple[int, int]:
+    """How many picks were added, and how many were there already."""
+    result = await stream.publish(picks)
+    return result.added, result.duplicates
+
+
 def refusal(server: RedisServer, **options: Any) -> MsnetError:
     """The error of a connection that must fail."""
     with pytest.raises(MsnetError) as caught:
@@ -49,12 +56,12 @@ def test_message_is_readable_by_anybody_and_a_repetition_adds_nothing(
     """XRANGE shows the documented fields in order; each (id, rev) enters once."""
     picks = [make_pick(number) for number in range(20)]
 
-    async def work(stream: PickStream) -> list[PublishResult]:
+    async def work(stream: PickStream) -> list[tuple[int, int]]:
         return [
-            await stream.publish(picks),
-            await stream.publish(picks),
-            await stream.publish([make_pick(3), make_pick(3, rev=1), make_pick(20)]),
-            await stream.publish([]),
+            await published(stream, picks),
+            await published(stream, picks),
+            await published(stream, [make_pick(3), make_pick(3, rev=1), make_pick(20)]),
+            await published(stream, []),
         ]
 
     with running(binary, folder) as server:
@@ -63,10 +70,10 @@ def test_message_is_readable_by_anybody_and_a_repetition_adds_nothing(
         with server.plain() as client:
             marker_life_s = client.ttl(f"msnet:dd:{picks[0].id}:0")
     assert results == [
-        PublishResult(20, 0),
-        PublishResult(0, 20),
-        PublishResult(2, 1),
-        PublishResult(0, 0),
+        (20, 0),
+        (0, 20),
+        (2, 1),
+        (0, 0),
     ]
     expected = [*picks, make_pick(3, rev=1), make_pick(20)]
     assert [fields for _, fields in entries] == [pick.to_fields() for pick in expected]
@@ -93,9 +100,9 @@ def test_prefix_names_every_key(binary: str, folder: Path) -> None:
         for prefix in ("north", "south"):
             result = with_stream(
                 stream_on(server.server, prefix=prefix),
-                lambda stream: stream.publish([make_pick(1)]),
+                lambda stream: published(stream, [make_pick(1)]),
             )
-            assert result == PublishResult(1, 0)
+            assert result == (1, 0)
         with server.plain() as client:
             assert {key.partition(":")[0] for key in client.scan_iter()} == {"north", "south"}
 
@@ -103,13 +110,13 @@ def test_prefix_names_every_key(binary: str, folder: Path) -> None:
 def test_script_forgotten_by_the_server_is_loaded_again(binary: str, folder: Path) -> None:
     """A restarted server knows no scripts (NOSCRIPT): the batch is sent again, once."""
 
-    async def work(stream: PickStream) -> PublishResult:
+    async def work(stream: PickStream) -> tuple[int, int]:
         with server.plain() as client:
             client.script_flush()
-        return await stream.publish([make_pick(1), make_pick(2)])
+        return await published(stream, [make_pick(1), make_pick(2)])
 
     with running(binary, folder) as server:
-        assert with_stream(stream_on(server.server), work) == PublishResult(2, 0)
+        assert with_stream(stream_on(server.server), work) == (2, 0)
 
 
 def test_old_entries_are_trimmed_by_number_and_by_age(binary: str, folder: Path) -> None:
@@ -119,7 +126,7 @@ def test_old_entries_are_trimmed_by_number_and_by_age(binary: str, folder: Path)
     async def work(stream: PickStream) -> list[int]:
         lengths = []
         for batch in range(2):
-            await stream.publish([make_pick(batch * 1000 + number) for number in range(1000)])
+            await published(stream, [make_pick(batch * 1000 + number) for number in range(1000)])
             lengths.append(len(server.entries()))
             now_ns[0] += 61_000_000_000
         return lengths
@@ -140,34 +147,34 @@ def test_old_entries_are_trimmed_by_number_and_by_age(binary: str, folder: Path)
 def test_refused_pick_can_be_sent_again(binary: str, folder: Path) -> None:
     """A pick that Redis refused is not taken for one that it has."""
 
-    async def work(stream: PickStream) -> PublishResult:
+    async def work(stream: PickStream) -> tuple[int, int]:
         with server.plain() as client:
             client.set("msnet:picks", "not a stream")
             with pytest.raises(UnavailableError, match="must hold a stream"):
-                await stream.publish([make_pick(1)])
+                await published(stream, [make_pick(1)])
             client.delete("msnet:picks")
             # The refused pick leaves a marker for a millisecond, which the server must see expire.
             assert client.pttl(f"msnet:dd:{make_pick(1).id}:0") <= 1
             await asyncio.sleep(0.01)
-        return await stream.publish([make_pick(1)])
+        return await published(stream, [make_pick(1)])
 
     with running(binary, folder) as server:
-        assert with_stream(stream_on(server.server), work) == PublishResult(1, 0)
+        assert with_stream(stream_on(server.server), work) == (1, 0)
 
 
 def test_full_server_is_named_and_recovers(binary: str, folder: Path) -> None:
     """At its memory limit the server refuses; once there is room the same picks enter."""
 
-    async def work(stream: PickStream) -> PublishResult:
+    async def work(stream: PickStream) -> tuple[int, int]:
         with server.plain() as client:
             client.config_set("maxmemory", 1)
             with pytest.raises(UnavailableError, match="memory limit"):
-                await stream.publish([make_pick(1)])
+                await published(stream, [make_pick(1)])
             client.config_set("maxmemory", 0)
-        return await stream.publish([make_pick(1)])
+        return await published(stream, [make_pick(1)])
 
     with running(binary, folder) as server:
-        assert with_stream(stream_on(server.server), work) == PublishResult(1, 0)
+        assert with_stream(stream_on(server.server), work) == (1, 0)
 
 
 def login(server: ServerProcess, user: str, password: str | None) -> RedisServer:
@@ -184,15 +191,15 @@ def documented_rules() -> str:
 def test_documented_acl_rules_are_enough(binary: str, folder: Path) -> None:
     """A user with exactly the rules at the head of the module publishes as it should."""
 
-    async def work(stream: PickStream) -> list[PublishResult]:
-        return [await stream.publish([make_pick(1)]) for _ in range(2)]
+    async def work(stream: PickStream) -> list[tuple[int, int]]:
+        return [await published(stream, [make_pick(1)]) for _ in range(2)]
 
     with running(binary, folder) as server:
         with server.plain() as client:
             client.execute_command("ACL", "SETUSER", "picker", *documented_rules().split())
         stream = stream_on(login(server, "picker", "right-word"))
         with capture_logs() as logs:
-            assert with_stream(stream, work) == [PublishResult(1, 0), PublishResult(0, 1)]
+            assert with_stream(stream, work) == [(1, 0), (0, 1)]
         assert [entry["event"] for entry in logs] == ["redis_password_in_url", "redis_connected"]
         assert "right-word" not in repr(logs)
 
@@ -201,16 +208,16 @@ def test_user_without_scripts_still_publishes(binary: str, folder: Path) -> None
     """Without EVALSHA every pick enters by plain XADD, and one warning says what is lost."""
     rules = "on >pw resetkeys %RW~msnet:picks -@all +ping +hello +auth +xadd +xtrim"
 
-    async def work(stream: PickStream) -> PublishResult:
-        await stream.publish([make_pick(0)])
-        return await stream.publish([make_pick(1), make_pick(2)])
+    async def work(stream: PickStream) -> tuple[int, int]:
+        await published(stream, [make_pick(0)])
+        return await published(stream, [make_pick(1), make_pick(2)])
 
     with running(binary, folder) as server:
         with server.plain() as client:
             client.execute_command("ACL", "SETUSER", "plain", *rules.split())
         with capture_logs() as logs:
             result = with_stream(stream_on(login(server, "plain", "pw")), work)
-        assert result == PublishResult(2, 0)
+        assert result == (2, 0)
         assert [fields["id"] for _, fields in server.entries()] == [
             make_pick(number).id for number in range(3)
         ]
@@ -229,7 +236,7 @@ def test_wrong_and_missing_passwords_are_access_errors(binary: str, folder: Path
         forbidden = refusal(login(server, "reader", "pw"))
         with_stream(
             stream_on(login(server, "", "right-word")),
-            lambda stream: stream.publish([make_pick(1)]),
+            lambda stream: published(stream, [make_pick(1)]),
         )
     for error in (missing, wrong, forbidden):
         assert isinstance(error, AccessDeniedError)
@@ -266,9 +273,9 @@ def test_connect_waits_for_a_server_that_reads_its_data(binary: str, folder: Pat
         with server.plain() as client:
             assert client.info("persistence")["loading"] == 1
         result = with_stream(
-            stream_on(server.server), lambda stream: stream.publish([make_pick(1)])
+            stream_on(server.server), lambda stream: published(stream, [make_pick(1)])
         )
-    assert result == PublishResult(1, 0)
+    assert result == (1, 0)
 
 
 def test_unreachable_server_names_url_and_remedy(folder: Path) -> None:
@@ -339,10 +346,10 @@ def test_tls_server_with_and_without_its_authority(folder: Path, redis_server_bi
     with running(redis_server_binary, folder, *f"{tls} --tls-auth-clients no".split()):
         url = f"rediss://localhost:{port}"
         known = parse_redis_url(f"{url}?ssl_ca_certs={certificate}", environ={})
-        result = with_stream(stream_on(known), lambda stream: stream.publish([make_pick(1)]))
+        result = with_stream(stream_on(known), lambda stream: published(stream, [make_pick(1)]))
         unknown = refusal(parse_redis_url(url, environ={}))
         plain = refusal(parse_redis_url(f"redis://localhost:{port}", environ={}))
-    assert result == PublishResult(1, 0)
+    assert result == (1, 0)
     assert "ssl_ca_certs" in str(unknown)
     assert isinstance(plain, UnavailableError)
 
@@ -364,10 +371,10 @@ def test_primary_is_found_through_its_sentinels(binary: str, folder: Path) -> No
     ):
         hosts = f"127.0.0.1:{dead_port},127.0.0.1:{sentinel_port}"
         found = parse_redis_url(f"redis+sentinel://{hosts}/quakes", environ={})
-        result = with_stream(stream_on(found), lambda stream: stream.publish([make_pick(1)]))
+        result = with_stream(stream_on(found), lambda stream: published(stream, [make_pick(1)]))
         unknown = refusal(parse_redis_url(f"redis+sentinel://{hosts}/other", environ={}))
         assert len(primary.entries()) == 1
-    assert result == PublishResult(1, 0)
+    assert result == (1, 0)
     assert "No master found for 'other'" in str(unknown)
 
 
@@ -376,7 +383,7 @@ def test_consumer_group_needs_nothing_of_ours(binary: str, folder: Path) -> None
     with running(binary, folder) as server:
         with_stream(
             stream_on(server.server),
-            lambda stream: stream.publish([make_pick(number) for number in range(3)]),
+            lambda stream: published(stream, [make_pick(number) for number in range(3)]),
         )
         with server.plain() as client:
             client.xgroup_create("msnet:picks", "associator", id="0")

@@ -3,56 +3,37 @@
 from pathlib import Path
 
 import pytest
+from bus_picks import make_pick
 from structlog.testing import capture_logs
 
 from streamer.bus.connect import refuse_unusable
 from streamer.bus.publisher import Publisher
 from streamer.bus.redis_streams import PickStream
 from streamer.bus.redis_url import parse_redis_url
+from streamer.bus.spool import Spool
 from streamer.errors import UnavailableError
-from streamer.picks import Pick
 
 SERVER = parse_redis_url("unix:///nowhere.sock", environ={})
 GREETING = {"server": "redis", "version": "7.0.15", "mode": "standalone", "role": "master"}
-
-
-def _pick(number: int) -> Pick:
-    return Pick(
-        id=f"pick{number}",
-        rev=0,
-        status="new",
-        net="CI",
-        sta="PASC",
-        loc="00",
-        cha="HHZ",
-        phase="P",
-        t_ns=1_700_000_000_000_000_000,
-        prob=0.9,
-        model="m",
-        model_sha="0" * 8,
-        cfg="0" * 8,
-        agency="XX",
-        author="a",
-        data_ns=0,
-        made_ns=0,
-    )
 
 
 def test_full_queue_drops_the_oldest_counts_all_and_logs_once_a_minute() -> None:
     """At the bound the oldest pick goes; the log gets one line a minute with the running total."""
     now_ns = [0]
     stream = PickStream(SERVER, clock=lambda: now_ns[0])
-    publisher = Publisher(stream, capacity=3, clock=lambda: now_ns[0])
+    publisher = Publisher(
+        stream, Spool(None, 1, lambda: now_ns[0]), capacity=3, clock=lambda: now_ns[0]
+    )
     with capture_logs() as logs:
         for number in range(7):
-            publisher.submit(_pick(number))
+            publisher.submit(make_pick(number))
         now_ns[0] = 60_000_000_000
-        publisher.submit(_pick(7))
+        publisher.submit(make_pick(7))
     assert (publisher.pending, publisher.dropped, publisher.published) == (3, 5, 0)
     drops = [
         (entry["total"], entry["oldest"]) for entry in logs if entry["event"] == "picks_dropped"
     ]
-    assert drops == [(1, "pick0"), (5, "pick4")]
+    assert drops == [(1, make_pick(0).name), (5, make_pick(4).name)]
 
 
 def test_usable_servers_are_accepted() -> None:
