@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,41 @@ def real_parameters(texts: Mapping[str, str], map_lat: float) -> RealParameters:
     for letter, names in _LETTERS.items():
         values |= dict(zip(names, texts[letter].split("/"), strict=False))
     return RealParameters(**values)
+
+
+def program_arguments(
+    rules: RealParameters,
+    day: datetime,
+    map_lat: float,
+    surface_km_s: tuple[float, float] | None,
+    table: tuple[float, float, float, float],
+    reach_deg: float,
+) -> list[str]:
+    """The program's five options: the inverse of `real_parameters`, with what depends on the run.
+
+    `surface_km_s` are P and S velocities for station elevations, None for stations at one level;
+    `table` the ranges and steps of the travel-time table; `reach_deg` the greatest distance.
+    """
+
+    def values(letter: str) -> list[object]:
+        return [getattr(rules, name) for name in _LETTERS[letter]]
+
+    search = [*values("R"), rules.greatest_gap_deg, reach_deg]
+    if rules.centre_lat is not None and rules.centre_lon is not None:
+        search += [rules.centre_lat, rules.centre_lon]
+    speeds = values("V") if surface_km_s is None else [*values("V"), *surface_km_s, 1]
+    parts = {
+        "D": [day.year, day.month, day.day, f"{map_lat:.4f}"],
+        "R": search,
+        "G": list(table),
+        "V": speeds,
+        "S": [*values("S"), 0],
+    }
+    return [f"-{letter}{'/'.join(map(_text, part))}" for letter, part in parts.items()]
+
+
+def _text(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def read_real_stations(path: Path) -> list[Station]:
