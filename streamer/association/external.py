@@ -1,4 +1,4 @@
-"""Programs of others: found on PATH, run in a folder of their own, ended when they take too long."""
+"""Programs of others: found on PATH, run in a folder of their own, ended when too slow."""
 
 import os
 import shutil

@@ -168,7 +168,7 @@ class RealTable:
 class CatalogueEvent:
     """An event of phase_sel.txt: origin (s of the day, deg, km), spread, counts, gap, picks.
 
-    `picks` holds (NET, STA, phase, s of the day).
+    `picks` holds (NET, STA, phase, s of the day), `residuals_s` what the origin leaves of each.
     """
 
     time_s: float
@@ -179,6 +179,7 @@ class CatalogueEvent:
     counts: tuple[int, int, int, int]
     gap_deg: float
     picks: list[tuple[str, str, str, float]]
+    residuals_s: list[float]
 
 
 def read_real_catalogue(path: Path) -> list[CatalogueEvent]:
@@ -189,6 +190,7 @@ def read_real_catalogue(path: Path) -> list[CatalogueEvent]:
         try:
             if cells[2] in PHASES:
                 events[-1].picks.append((cells[0], cells[1], cells[2], float(cells[3])))
+                events[-1].residuals_s.append(float(cells[6]))
                 continue
             time_s, std_s, lat, lon, depth_km = map(float, cells[5:10])
             n_p, n_s, n_picks, n_both = map(int, cells[12:16])
@@ -196,7 +198,15 @@ def read_real_catalogue(path: Path) -> list[CatalogueEvent]:
             raise DataError(f"{path} line {number} is not REAL's: {error}") from error
         events.append(
             CatalogueEvent(
-                time_s, std_s, lat, lon, depth_km, (n_p, n_s, n_picks, n_both), float(cells[16]), []
+                time_s,
+                std_s,
+                lat,
+                lon,
+                depth_km,
+                (n_p, n_s, n_picks, n_both),
+                float(cells[16]),
+                [],
+                [],
             )
         )
     return events

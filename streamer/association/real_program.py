@@ -8,7 +8,7 @@ The program keeps arrays of fixed sizes and times from midnight; what does not f
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from streamer.association.external import find_program, run_program
 from streamer.association.geodesy import KM_PER_DEG, Floats, distances_km
 from streamer.association.parameters import RealParameters
 from streamer.association.pickfiles import PHASES, PickTable
+from streamer.association.real import Node, RealEvent
 from streamer.association.real_files import program_arguments, read_real_catalogue
 from streamer.association.stations import Station
 from streamer.association.traveltimes import first_arrival_s
@@ -44,15 +45,6 @@ BEYOND_DEG = 0.06
 SLOPE_KM = 1e-4  # half the step of the differences that give slowness
 TIME_STEPS_PER_S = 10_000  # picks are known by their time to 0.1 ms
 DEFAULT_TIMEOUT_S = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class ProgramEvent:
-    """An event of the program: origin (s of the pick table, deg, km), spread, rows of the table."""
-
-    origin: tuple[float, float, float, float]
-    std_s: float
-    picks: Ints
 
 
 class RealProgram:
@@ -91,22 +83,22 @@ class RealProgram:
 
     def associate(
         self, table: PickTable, on_progress: Callable[[float], None] = lambda time_s: None
-    ) -> list[ProgramEvent]:
+    ) -> list[RealEvent]:
         """All events in the picks by time; `on_progress` hears the time reached.
 
         Raises MsnetError with the program's output if it fails, DataError for too many picks.
         """
-        found: list[ProgramEvent] = []
+        found: list[RealEvent] = []
         for rows, owned_s in self._windows(table):
             events = self._run(table, rows)
             margin_s = self._rules.event_separation_s
             found += [
                 event
                 for event in events
-                if owned_s[0] - margin_s <= event.origin[0] < owned_s[1] + margin_s
+                if owned_s[0] - margin_s <= event.node.time_s < owned_s[1] + margin_s
             ]
             on_progress(float(table.time_s[rows[-1]]))
-        return _once(found, self._rules.least_picks)
+        return _once(found, self._rules)
 
     def _windows(self, table: PickTable) -> Iterator[tuple[Ints, tuple[float, float]]]:
         """Rows of each window, and between which origin times its events count."""
@@ -137,7 +129,7 @@ class RealProgram:
             )
         return end
 
-    def _run(self, table: PickTable, rows: Ints) -> list[ProgramEvent]:
+    def _run(self, table: PickTable, rows: Ints) -> list[RealEvent]:
         """The program's events in some rows of the table."""
         start_ns = table.epoch_ns + math.floor((table.time_s[rows[0]] - BEFORE_S) * NS_PER_S)
         day = datetime.fromtimestamp(start_ns // NS_PER_S, UTC).replace(hour=0, minute=0, second=0)
@@ -248,7 +240,7 @@ def _write_picks(
     return known
 
 
-def _read_back(folder: Path, known: _Known, day_s: int) -> Iterator[ProgramEvent]:
+def _read_back(folder: Path, known: _Known, day_s: int) -> Iterator[RealEvent]:
     """Events of phase_sel.txt. Raises DataError for a pick that was never given."""
     path = folder / "phase_sel.txt"
     if not path.exists():
@@ -261,20 +253,24 @@ def _read_back(folder: Path, known: _Known, day_s: int) -> Iterator[ProgramEvent
             ]
         except KeyError as error:
             raise DataError(f"the program REAL names a pick it was not given: {error}") from error
-        origin = event.time_s + day_s, event.lat, event.lon, event.depth_km
-        yield ProgramEvent(origin, event.std_s, np.sort(np.array(rows, np.int64)))
+        n_p, n_s, _, n_both = event.counts
+        node = Node(
+            event.time_s + day_s, event.lat, event.lon, event.depth_km, event.std_s, n_p, n_s,
+            n_both, math.nan, event.gap_deg,
+        )  # fmt: skip
+        yield RealEvent(node, np.array(rows, np.int64), np.array(event.residuals_s))
 
 
-def _once(events: list[ProgramEvent], least_picks: int) -> list[ProgramEvent]:
+def _once(events: list[RealEvent], rules: RealParameters) -> list[RealEvent]:
     """Events by time, each pick in one of them: that with more picks, of two with less spread.
 
     Where two windows saw one event, the other copy loses most of its picks and is dropped.
     """
     taken: set[int] = set()
     kept = []
-    for event in sorted(events, key=lambda event: (-len(event.picks), event.std_s)):
-        fresh = np.array([row for row in event.picks.tolist() if row not in taken], np.int64)
-        if 2 * len(fresh) > len(event.picks) and len(fresh) >= least_picks:
-            taken.update(fresh.tolist())
-            kept.append(ProgramEvent(event.origin, event.std_s, fresh))
-    return sorted(kept, key=lambda event: event.origin)
+    for event in sorted(events, key=lambda event: (-len(event.picks), event.node.std_s)):
+        free = np.array([row not in taken for row in event.picks.tolist()])
+        if 2 * free.sum() > len(free) and free.sum() >= rules.least_picks:
+            taken.update(event.picks[free].tolist())
+            kept.append(replace(event, picks=event.picks[free], residual_s=event.residual_s[free]))
+    return sorted(kept, key=lambda event: event.node.time_s)
