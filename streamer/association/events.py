@@ -1,15 +1,29 @@
 """Events as messages: picks located, and what each pick has to do with the place found."""
 
+from typing import TypedDict
+
 import numpy as np
 from numpy.typing import NDArray
 
 from streamer.association.best_kernels import Errors
 from streamer.association.geodesy import azimuthal_gap_deg
 from streamer.association.locate import Location, locate
+from streamer.association.magnitude import ATTENUATIONS, Attenuation, local_magnitude
 from streamer.association.message import Arrival, Event, Profile, event_id
 from streamer.association.network import Network
 from streamer.association.pickfiles import PHASES, P, PickTable
 from streamer.timebase import NS_PER_S, iso
+
+DEFAULT_ATTENUATION = ATTENUATIONS["hutton-boore-1987"]
+
+
+class MagnitudeFields(TypedDict, total=False):
+    """What the message says of the magnitude."""
+
+    mag: float
+    mag_type: str
+    mag_spread: float | None
+    mag_stations: int
 
 
 def located_event(
@@ -20,8 +34,12 @@ def located_event(
     start: tuple[float, float, float, float],
     profile: Profile,
     gain: float | None = None,
+    law: Attenuation = DEFAULT_ATTENUATION,
 ) -> Event:
-    """The event of some picks (rows of the table), located; `start` as in `locate`."""
+    """The event of some picks (rows of the table), located; `start` as in `locate`.
+
+    `law` gives its magnitude.
+    """
     location = locate(network, errors, table, picks, start)
     t_ns = table.epoch_ns + round(location.time_s * NS_PER_S)
     stations = table.station[picks]
@@ -51,8 +69,31 @@ def located_event(
         n_s=int(np.sum(table.phase[picks] != P)),
         n_both=len(stations) - len(np.unique(stations)),
         gain=None if gain is None else round(gain, 1),
+        **_magnitude(network, table, picks, location, law),
         arrivals=_arrivals(network, table, picks, location),
     )
+
+
+def _magnitude(
+    network: Network,
+    table: PickTable,
+    picks: NDArray[np.int64],
+    location: Location,
+    law: Attenuation,
+) -> MagnitudeFields:
+    """The members of the message about it; none without amplitudes."""
+    station = table.station[picks]
+    depths_km = np.array([network.stations[i].depth_km for i in station])
+    hypocentral_km = np.hypot(location.distance_km, location.depth_km - depths_km)
+    found = local_magnitude(table.amp[picks], station, hypocentral_km, law)
+    if found is None:
+        return {}
+    return {
+        "mag": round(found.ml, 2),
+        "mag_type": "ML",
+        "mag_spread": None if found.spread is None else round(found.spread, 2),
+        "mag_stations": found.stations,
+    }
 
 
 def _arrivals(

@@ -42,6 +42,8 @@ class Event:
     Depth is below sea level. `lat_error_km`, `lon_error_km` lie along north and east; the
     horizontal error ellipse has half axes `major_error_km`, `minor_error_km`, the longer one at
     azimuth `major_azimuth_deg`. `gain` is the log likelihood ratio against chance (profile best).
+    `mag` is the median over `mag_stations` stations with amplitudes, which spread by `mag_spread`;
+    all are absent without amplitudes.
     """
 
     id: str
@@ -67,6 +69,10 @@ class Event:
     n_s: int
     n_both: int
     gain: float | None = None
+    mag: float | None = None
+    mag_type: str | None = None
+    mag_spread: float | None = None
+    mag_stations: int | None = None
     arrivals: tuple[Arrival, ...]
 
     def to_json(self) -> str:

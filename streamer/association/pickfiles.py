@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.association.geodesy import Floats
+from streamer.association.magnitude import wood_anderson_mm
 from streamer.association.stations import Station
 from streamer.association.tables import Rejections, csv_rows, read_text
 from streamer.errors import DataError
@@ -29,9 +30,10 @@ class PickTable:
     """Picks in order of time: columns [pick].
 
     `station` int32 index into the stations; `phase` int8 (0 P, 1 S); `time_s` float64 after
-    `epoch_ns` (POSIX ns UTC, whole seconds); `prob` float64 0-1; `amp` float64, NaN if unknown;
-    `ids` what to call each pick in an event. `unknown_stations` counts picks left out because
-    no coordinates are known for their station, by NET.STA.
+    `epoch_ns` (POSIX ns UTC, whole seconds); `prob` float64 0-1; `amp` float64, in mm of a
+    Wood-Anderson seismograph, NaN if unknown; `ids` what to call each pick in an event.
+    `unknown_stations` counts picks left out because no coordinates are known for their station,
+    by NET.STA.
     """
 
     station: NDArray[np.int32]
@@ -182,6 +184,6 @@ def _reason(error: Exception) -> str:
 
 
 def from_message(pick: Pick) -> PickRow:
-    """The row of a pick message; amplitude NaN if it has none."""
-    amp = math.nan if pick.amp is None else pick.amp
+    """The row of a pick message; amplitude NaN if it has none that tells the magnitude."""
+    amp = math.nan if pick.amp is None else wood_anderson_mm(pick.amp, pick.amp_unit)
     return PickRow((pick.net, pick.sta), pick.phase, pick.t_ns, pick.prob, amp, pick.id)

@@ -59,11 +59,11 @@ def program_arguments(
     def values(letter: str) -> list[object]:
         return [getattr(rules, name) for name in _LETTERS[letter]]
 
-    search = [*values("R"), rules.greatest_gap_deg, reach_deg]
+    search: list[object] = [*values("R"), rules.greatest_gap_deg, reach_deg]
     if rules.centre_lat is not None and rules.centre_lon is not None:
         search += [rules.centre_lat, rules.centre_lon]
     speeds = values("V") if surface_km_s is None else [*values("V"), *surface_km_s, 1]
-    parts = {
+    parts: dict[str, list[object]] = {
         "D": [day.year, day.month, day.day, f"{map_lat:.4f}"],
         "R": search,
         "G": list(table),

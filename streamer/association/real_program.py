@@ -176,11 +176,11 @@ class RealProgram:
         """Travel times; returns their ranges and steps (deg, km, deg, km) as -G has them."""
         rules = self._rules
         step_km = DEPTH_STEP_SHARE * rules.grid_step_km
-        depths = step_km * np.arange(math.ceil(rules.deepest_km / step_km) + 2)
+        depths: Floats = step_km * np.arange(math.ceil(rules.deepest_km / step_km) + 2.0)
         range_deg = self._reach_deg() + rules.search_half_width_deg + BEYOND_DEG
         most = MOST_TABLE_LINES // len(depths)
         step_deg = max(DISTANCE_STEP_SHARE * rules.grid_step_deg, range_deg / (most - 1))
-        distances = step_deg * np.arange(1, math.ceil(range_deg / step_deg) + 1)
+        distances: Floats = step_deg * np.arange(1.0, math.ceil(range_deg / step_deg) + 1)
         columns = _table_columns(self._model, distances, depths)
         lines = [
             " ".join(f"{value:.6f}" for value in line) + " P S\n"

@@ -1,0 +1,114 @@
+"""Local magnitude (ML) from the amplitudes of an event's picks.
+
+An amplitude is the maximum, zero to peak, in mm of a Wood-Anderson seismograph, horizontal if
+possible. Each station counts once, by its largest amplitude; the event has the median of stations.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from streamer.association.geodesy import Floats
+
+# Static magnification of a Wood-Anderson seismograph (Uhrhammer & Collins, 1990): mm per mm of
+# ground.
+MAGNIFICATION = 2080.0
+MM_PER_M = 1000.0
+NEAREST_KM = 0.05  # nearer than this, the laws of attenuation say nothing
+MAD_TO_SIGMA = 1.4826
+
+
+class Attenuation(BaseModel):
+    """What to add to log10 of the amplitude (mm) at a hypocentral distance R (km).
+
+    geometric log10(R / reference_km) + anelastic_per_km (R - reference_km) + at_reference
+    + near exp(-R / near_km)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    geometric: float = Field(gt=0, description="Per decade of distance.")
+    anelastic_per_km: float = Field(default=0.0, ge=0, description="Per km of distance.")
+    reference_km: float = Field(default=100.0, gt=0, description="Where the next holds alone.")
+    at_reference: float = Field(default=3.0, description="Magnitude of 1 mm at that distance.")
+    near: float = Field(default=0.0, description="What short distances add, at distance 0.")
+    near_km: float = Field(default=5.0, gt=0, description="How far that reaches (1/e).")
+
+    def at(self, distance_km: Floats) -> Floats:
+        """The sum above for hypocentral distances in km."""
+        r = np.maximum(distance_km, NEAREST_KM)
+        result: Floats = (
+            self.geometric * np.log10(r / self.reference_km)
+            + self.anelastic_per_km * (r - self.reference_km)
+            + self.at_reference
+            + self.near * np.exp(-r / self.near_km)
+        )
+        return result
+
+
+AttenuationName = Literal["hutton-boore-1987", "luckett-2019"]
+# Hutton & Boore (1987), southern California; the same with the term for distances of some km of
+# Luckett et al. (2019), United Kingdom, also for induced events.
+ATTENUATIONS: Final[Mapping[AttenuationName, Attenuation]] = MappingProxyType(
+    {
+        "hutton-boore-1987": Attenuation(geometric=1.110, anelastic_per_km=0.00189),
+        "luckett-2019": Attenuation(
+            geometric=1.110, anelastic_per_km=0.00189, near=-1.16, near_km=5.0
+        ),
+    }
+)
+AttenuationChoice = Annotated[AttenuationName | Attenuation, Field(union_mode="left_to_right")]
+
+
+def attenuation(choice: AttenuationName | Attenuation) -> Attenuation:
+    """The attenuation by its name, or the one given."""
+    return choice if isinstance(choice, Attenuation) else ATTENUATIONS[choice]
+
+
+@dataclass(frozen=True, slots=True)
+class Magnitude:
+    """Median over stations, how far they spread (1 sigma by MAD, None for one), how many."""
+
+    ml: float
+    spread: float | None
+    stations: int
+
+
+def wood_anderson_mm(amplitude: float, unit: str | None, period_s: float | None = None) -> float:
+    """An amplitude in mm of a Wood-Anderson seismograph; NaN if its unit cannot tell.
+
+    `unit`: mm (of the seismograph, as REAL has it), m or nm (of ground), or m/s with a period.
+    """
+    if not (math.isfinite(amplitude) and amplitude > 0):
+        return math.nan
+    if unit == "mm":
+        return amplitude
+    if unit == "m/s" and period_s:
+        amplitude, unit = amplitude * period_s / (2 * math.pi), "m"
+    metres = {"m": 1.0, "nm": 1e-9}.get(unit or "")
+    return math.nan if metres is None else amplitude * metres * MM_PER_M * MAGNIFICATION
+
+
+def local_magnitude(
+    amplitude_mm: Floats, station: NDArray[np.int32], distance_km: Floats, law: Attenuation
+) -> Magnitude | None:
+    """ML by the picks of an event, arrays [pick]; None without any amplitude.
+
+    `amplitude_mm` is NaN or not positive where there is none; `distance_km` is hypocentral.
+    """
+    known = np.isfinite(amplitude_mm) & (amplitude_mm > 0)
+    if not known.any():
+        return None
+    magnitudes = np.log10(amplitude_mm[known]) + law.at(distance_km[known])
+    of_stations = np.array(
+        [magnitudes[station[known] == one].max() for one in np.unique(station[known])]
+    )
+    median = float(np.median(of_stations))
+    spread = MAD_TO_SIGMA * float(np.median(np.abs(of_stations - median)))
+    return Magnitude(median, spread if len(of_stations) > 1 else None, len(of_stations))
