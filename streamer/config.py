@@ -166,6 +166,20 @@ class WaveformsConfig(_Section):
         description="Wall time of silence after which the last seconds of a station are picked"
         " without waiting for what follows them, s.",
     )
+    bridge_s: float = Field(
+        default=0,
+        ge=0,
+        le=0.1,
+        description="Gaps up to this length are bridged by interpolation, and picks near them carry"
+        " qual=interp, s; 0 = no sample is ever made up.",
+    )
+    timing_quality_min: int = Field(
+        default=50,
+        ge=0,
+        le=100,
+        description="Picks of records whose timing quality (blockette 1001, %) is lower carry"
+        " qual=timing; 0 counts as not known, for many digitisers never set it.",
+    )
     sampling: tuple[SamplingRule, ...] = Field(
         default=(),
         description="Rules tried in order, such as [{pattern: XX.*, mode: native}]; channels that"

@@ -16,6 +16,9 @@ EVENTS: Final[Mapping[str, str]] = {
     "channel_rejected": "a channel has no place in its station and is not picked",
     "station_rejected": "a station cannot be picked, for instance for its sampling rate",
     "file_rejected": "a file holds no waveforms and is left out",
+    "record_in_future": "a record is stamped later than any clock may be ahead and is left out",
+    "rate_differs": "a channel has another rate than its instrument: kept aside until all agree",
+    "rate_changed": "all channels of an instrument have a new rate: it begins anew",
     "record_rejected": "records cannot be read or do not fit their channel and are left out",
     # Picks
     "step_interval": "stations advance in wider steps, or narrower ones again: the machine is busy",

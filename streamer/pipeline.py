@@ -248,7 +248,7 @@ class Line:
 
     def totals(self) -> dict[str, int]:
         """The counters of all stages since the start."""
-        counts = self._counts + self._engine.bank.counts + self._engine.picker.counts
+        counts = self._counts + self._engine.bank.totals() + self._engine.picker.counts
         return {
             "stations": len(self._engine.bank.stations),
             "step_s": self._pace.step_s,

@@ -18,6 +18,7 @@ from streamer.picking.scheduler import Scheduler
 from streamer.picking.track import Response, Sampling, Step, Track
 from streamer.picking.windows import WindowInference
 from streamer.picks import Pick
+from streamer.waveforms.ring import RingRules
 from streamer.waveforms.stations import Station, StationBank
 
 
@@ -57,11 +58,13 @@ def build_engine(config: Config, clock: Clock) -> Engine:
         )
 
     waveforms = config.waveforms
-    bank = StationBank(clock, waveforms.buffer_s, waveforms.component_timeout_s)
+    rules = RingRules(waveforms.bridge_s, waveforms.timing_quality_min)
+    bank = StationBank(clock, waveforms.buffer_s, waveforms.component_timeout_s, rules)
     scheduler = Scheduler(
         bank,
         make_track,
         clock,
+        on_end=lambda track: inference.close(track.row),
         step_blocks=config.picking.step_s,
         batch_stations=config.picking.batch_stations,
         silence_flush_s=waveforms.silence_flush_s,

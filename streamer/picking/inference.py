@@ -71,6 +71,7 @@ class Inference:
         self._preprocess = card.preprocess
         self._previews = previews
         self._rows = SILENCE + 1
+        self._free: list[int] = []  # rows of stations that are gone
         with torch.inference_mode():
             self._network = StreamingNetwork(artifact.model)
         self._normaliser = initial_state((1, SLOT_COUNT), card.preprocess)
@@ -78,9 +79,15 @@ class Inference:
         self._valid = np.zeros((1, SLOT_COUNT, self.context.kept), dtype=bool)
 
     def open(self) -> int:
-        """A row for a new station."""
+        """A row for a new station, whose first step must be a fresh one."""
+        if self._free:
+            return self._free.pop()
         self._rows += 1
         return self._rows - 1
+
+    def close(self, row: int) -> None:
+        """No more steps of this row: another station may have it."""
+        self._free.append(row)
 
     def probabilities(self, batch: list[Step]) -> list[Response]:
         """The answers to steps of different stations that all have the same number of blocks."""

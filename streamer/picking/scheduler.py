@@ -7,7 +7,6 @@ import structlog
 
 from streamer.clock import Clock
 from streamer.picking.track import Step, Track
-from streamer.seedid import Instrument
 from streamer.timebase import NS_PER_S
 from streamer.waveforms.records import Record
 from streamer.waveforms.stations import SLOTS, Station, StationBank
@@ -28,8 +27,8 @@ class Scheduler:
     """Turns what the rings hold into batches of steps.
 
     `make_track` builds the track of a station once its rate is known; it raises ValueError for a
-    rate the network cannot take. `step_blocks` is the least number of new blocks worth a step; it
-    may be changed at any time.
+    rate the network cannot take. `on_end` hears of a track that takes no more steps. `step_blocks`
+    is the least number of new blocks worth a step; it may be changed at any time.
     """
 
     def __init__(
@@ -38,17 +37,19 @@ class Scheduler:
         make_track: Callable[[Station], Track],
         clock: Clock,
         *,
+        on_end: Callable[[Track], None] = lambda track: None,
         step_blocks: int = 1,
         batch_stations: int = 256,
         silence_flush_s: float = 60.0,
     ) -> None:
         self._bank = bank
         self._make_track = make_track
+        self._on_end = on_end
         self._clock = clock
         self.step_blocks = step_blocks
         self._batch_stations = batch_stations
         self._silence_flush_s = silence_flush_s
-        self._tracks: dict[Instrument, Track | None] = {}
+        self._tracks: dict[Station, Track | None] = {}
         self._swept_ns = 0
 
     def has_room(self, record: Record) -> bool:
@@ -85,7 +86,8 @@ class Scheduler:
             self._swept_ns = now_ns
         changed = self._bank.take_changed()
         stations = self._bank.stations.values() if everywhere else changed
-        return self._collect(stations, least_blocks or self.step_blocks, self._silence_flush_s)
+        batches = self._collect(stations, least_blocks or self.step_blocks, self._silence_flush_s)
+        return batches + self._retire() if self._bank.retired else batches
 
     def finish(self) -> list[list[Step]]:
         """The data end here for good: the steps of all that is left, as if all had fallen silent.
@@ -93,8 +95,18 @@ class Scheduler:
         The batches are to be taken in order: a station may be in several.
         """
         batches: list[list[Step]] = []
-        while due := self._collect(self._bank.stations.values(), 1, -1.0):
+        while due := self._collect(self._bank.stations.values(), 1, -1.0) + self._retire():
             batches += due
+        return batches
+
+    def _retire(self) -> list[list[Step]]:
+        """The next step of each station that was replaced; one that has none left is forgotten."""
+        batches = self._collect(self._bank.retired, 1, -1.0)
+        going_on = {step.track.station for batch in batches for step in batch}
+        for station in [s for s in self._bank.retired if s not in going_on]:
+            self._bank.retired.remove(station)
+            if track := self._tracks.pop(station, None):
+                self._on_end(track)
         return batches
 
     def _collect(
@@ -120,9 +132,9 @@ class Scheduler:
 
     def _track(self, station: Station) -> Track | None:
         """The track of a station; None before its first record, or for good if it was rejected."""
-        if station.instrument not in self._tracks and station.rate is not None:
-            self._tracks[station.instrument] = self._new_track(station)
-        return self._tracks.get(station.instrument)
+        if station not in self._tracks and station.rate is not None:
+            self._tracks[station] = self._new_track(station)
+        return self._tracks.get(station)
 
     def _new_track(self, station: Station) -> Track | None:
         try:

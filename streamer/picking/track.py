@@ -242,8 +242,9 @@ class Track:
         self.next_block = block
         start = block * BLOCK
         self._unread, self._needed = self.resampler.input_range(start, start + BLOCK)
-        # Two samples early: a record may be placed beside the index of its time.
-        last = self._unread + self._capacity - 2
+        # Two samples early, as a record may be placed beside the index of its time, and one second,
+        # for leap seconds.
+        last = self._unread + self._capacity - 2 - int(self.resampler.rate_in)
         self.roomy_until_ns = last * NS_PER_S * self._rate_in[1] // self._rate_in[0]
 
     def _skip_gap(self) -> None:

@@ -43,11 +43,18 @@ class WindowInference:
             rate=picker.rate,
         )
         self._memory: list[_Recording] = []  # the newest blocks of each row
+        self._free: list[int] = []  # rows of stations that are gone
 
     def open(self) -> int:
-        """A row for a new station."""
+        """A row for a new station, whose first step must be a fresh one."""
+        if self._free:
+            return self._free.pop()
         self._memory.append(_Recording.nothing(self.context.kept))
         return len(self._memory) - 1
+
+    def close(self, row: int) -> None:
+        """No more steps of this row: another station may have it."""
+        self._free.append(row)
 
     def probabilities(self, batch: list[Step]) -> list[Response]:
         """The answers to steps of different stations that all have the same number of blocks."""

@@ -1,9 +1,10 @@
 """miniSEED bytes <-> `Record`: the only decoder and encoder of miniSEED (pymseed, in C)."""
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache, lru_cache
 from pathlib import Path
@@ -32,8 +33,13 @@ RECORD_BYTES = 512  # what SeedLink v3 servers send and every client accepts
 MAX_RECORD_BYTES = 1 << 20
 _READ_BYTES = 4 << 20
 
-# Channels and rates that are remembered: more than one process picks.
-_CHANNELS, _RATES = 1 << 15, 1 << 10
+# Channels, rates and extra headers that are remembered: more than one process picks.
+_CHANNELS, _RATES, _EXTRAS = 1 << 15, 1 << 10, 1 << 8
+
+# Bits of `Record.flags`: a calibration signal is in the data; the time tag is questionable.
+CALIBRATION, CLOCK_DOUBTFUL = 1, 2
+_TOLD = CALIBRATION | CLOCK_DOUBTFUL
+NOT_KNOWN = -1  # timing quality
 
 # Start of a fixed section of data header (sequence number, quality, reserved), or of miniSEED 3.
 _HEADER = re.compile(rb"[0-9 \0]{6}[DRQM][ \0]|MS\x03")
@@ -53,13 +59,16 @@ class Record:
     """One contiguous run of samples of one channel.
 
     `start_ns` is the UTC time of the first sample; `samples` is (n,) int32, float32 or float64 in
-    counts (or whatever unit the source has).
+    counts (or whatever unit the source has). `flags` are those of miniSEED 3 (`CALIBRATION`,
+    `CLOCK_DOUBTFUL`); `timing_quality` is that of blockette 1001, %, or `NOT_KNOWN`.
     """
 
     nslc: Nslc
     start_ns: int
     rate: Fraction
     samples: npt.NDArray[np.int32] | npt.NDArray[np.float32] | npt.NDArray[np.float64]
+    flags: int = 0
+    timing_quality: int = NOT_KNOWN
 
     @property
     def end_ns(self) -> int:
@@ -77,7 +86,7 @@ class Record:
         for first in range(0, len(self.samples), step):
             lead_ns = first * NS_PER_S * self.rate.denominator // self.rate.numerator
             piece = self.samples[first : first + step]
-            yield Record(self.nslc, self.start_ns + lead_ns, self.rate, piece)
+            yield replace(self, start_ns=self.start_ns + lead_ns, samples=piece)
 
 
 def decode(data: bytes) -> Record:
@@ -216,7 +225,10 @@ def _unpacked(data: bytes | memoryview, at: int) -> tuple[Record, int] | None:
         nslc, rate = _nslc(header.sourceid), _rate(header.samples_per_s)
     except ValueError:
         return None
-    return Record(nslc, header.start_ns, rate, samples), header.length
+    quality = _named_quality(header.extra) if header.extra else NOT_KNOWN
+    return Record(
+        nslc, header.start_ns, rate, samples, header.flags & _TOLD, quality
+    ), header.length
 
 
 def _record(header: MS3Record, raw: bytes | memoryview) -> Record:
@@ -235,7 +247,18 @@ def _record(header: MS3Record, raw: bytes | memoryview) -> Record:
     samples = np.frombuffer(header.datasamples, dtype).copy()
     if header.encoding in _STEIM:
         _check_last_sample(header, raw, int(samples[-1]))
-    return Record(nslc, header.starttime, rate, samples)
+    quality = _named_quality(header.extra) if header.extralength else NOT_KNOWN
+    return Record(nslc, header.starttime, rate, samples, header.flags & _TOLD, quality)
+
+
+@lru_cache(_EXTRAS)
+def _named_quality(extra: str | bytes) -> int:
+    """The timing quality in the extra headers of a record, %."""
+    try:
+        quality = json.loads(extra)["FDSN"]["Time"]["Quality"]
+    except (ValueError, KeyError, TypeError):
+        return NOT_KNOWN
+    return int(quality) if isinstance(quality, int | float) else NOT_KNOWN
 
 
 def _check_last_sample(header: MS3Record, raw: bytes | memoryview, last: int) -> None:

@@ -1,15 +1,23 @@
 """The samples of one channel on an absolute sample index, with what is missing known exactly."""
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
-from streamer.timebase import NS_PER_MS, continuity_tolerance_ns, sample_index, sample_time_ns
-from streamer.waveforms.records import Record
+from streamer.timebase import (
+    NS_PER_MS,
+    NS_PER_S,
+    continuity_tolerance_ns,
+    sample_index,
+    sample_time_ns,
+)
+from streamer.waveforms.leap import LeapSeconds, leap_midnight_ns
+from streamer.waveforms.records import CALIBRATION, CLOCK_DOUBTFUL, Record
+from streamer.waveforms.spans import Spans
 
 # Offsets from x.47 ms on count as x + 1. Headers round to 100 us: a border on one of their marks
 # would let the same clock fall on either side of it.
@@ -25,17 +33,59 @@ class Verdict(StrEnum):
     LATE = "late"  # fills a gap that lay behind the end of the data
     DUPLICATE = "duplicate"  # brings nothing new
     EXPIRED = "expired"  # older than the ring reaches
+    # Said by the station bank:
+    FUTURE = "future"  # stamped later than any clock may be ahead
+    SET_ASIDE = "set_aside"  # of another rate than its instrument; kept until all components agree
+
+
+class Mark(StrEnum):
+    """What is to be known about samples that were taken."""
+
+    INTERPOLATED = "interpolated"  # made from their neighbours
+    DOUBTFUL_TIME = "doubtful_time"  # the clock was bad, or was set here
+    CALIBRATION = "calibration"  # the header says so
+    LATE = "late"  # came after what follows them
+
+
+@dataclass(frozen=True, slots=True)
+class RingRules:
+    """How a channel's records are taken.
+
+    A gap of at most `bridge_s` is filled by interpolation, and marked; samples of a record whose
+    timing quality is below `timing_quality_min` (%) have a doubtful time. A quality of 0 counts as
+    not known: many digitisers never set it.
+    """
+
+    bridge_s: float = 0.0
+    timing_quality_min: int = 0
+
+
+PLAIN_RULES = RingRules()
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Outcome of one record: the verdict, and how many samples are missing before it."""
+    """Outcome of one record: the verdict, and what became of samples that are no plain new ones.
+
+    Before it `missing_samples` are missing, `bridged_samples` of which were interpolated. Of its
+    own samples `repeated_samples` were there already (`torn`: with other values, so that one of the
+    two clocks was wrong), `expired_samples` are older than the ring reaches, `unusable_samples` are
+    no finite numbers; all others were taken. `late`: range of indices it filled behind the end of
+    the data. `leap_second`: one was found before it.
+    """
 
     verdict: Verdict
     missing_samples: int = 0
+    bridged_samples: int = 0
+    repeated_samples: int = 0
+    expired_samples: int = 0
+    unusable_samples: int = 0
+    torn: bool = False
+    late: tuple[int, int] | None = None
+    leap_second: bool = False
 
 
-_CONTINUED = Arrival(Verdict.ACCEPTED)
+CONTINUED = Arrival(Verdict.ACCEPTED)  # nearly every record
 
 
 class ChannelRing:
@@ -51,10 +101,20 @@ class ChannelRing:
 
     _MAX_OFFSETS = 64  # remembered clock offsets; a channel has one, a drifting clock a few
 
-    def __init__(self, rate: Fraction, capacity_samples: int) -> None:
+    def __init__(
+        self,
+        rate: Fraction,
+        capacity_samples: int,
+        rules: RingRules = PLAIN_RULES,
+        leap_seconds: LeapSeconds | None = None,
+    ) -> None:
         self.rate = rate
         self.capacity = capacity_samples
         self.end = 0  # index after the newest sample; 0 before the first record
+        self._bridge_samples = int(rules.bridge_s * rate)
+        self._quality_min = rules.timing_quality_min
+        self._leap_seconds = leap_seconds or LeapSeconds()
+        self._marks: dict[Mark, Spans] = {}
         self._samples: npt.NDArray[np.generic] = np.zeros(capacity_samples, dtype=np.int32)
         self._valid = np.zeros(capacity_samples, dtype=bool)
         self._whole_from = 0  # all that the ring holds from this index on is valid
@@ -72,41 +132,123 @@ class ChannelRing:
 
         One sample early is an overlap, and no jitter of the clock, if it repeats the last sample.
         """
-        index = sample_index(record.start_ns, self.rate)
+        start_ns = self._grid_ns(record) if self._leap_seconds.ahead_ns else record.start_ns
+        index = sample_index(start_ns, self.rate)
         if abs(index - self.end) != 1:
             return index
         if index < self.end and self._samples[index % self.capacity] == record.samples[0]:
             return index
-        deviation_ns = abs(record.start_ns - sample_time_ns(self.end, self.rate))
-        return self.end if deviation_ns <= continuity_tolerance_ns(self.rate) else index
+        deviation_ns = abs(start_ns - sample_time_ns(self.end, self.rate))
+        return self.end if deviation_ns <= self._tolerance_ns() else index
 
     def write(self, record: Record) -> Arrival:
         """Take the samples of `record` that are new. Raises ValueError for another rate."""
         if record.rate is not self.rate and record.rate != self.rate:
             raise ValueError(f"ring of {self.rate} Hz got a record of {record.rate} Hz")
         first = self.locate(record)
+        if record.flags or 0 < record.timing_quality < self._quality_min:
+            self._mark_all(first, record)
         if first == self.end and self._can_append(record.samples):
             self._append(record)
-            return _CONTINUED
+            return CONTINUED
         return self._merge(first, record)
+
+    def marked(self, mark: Mark, first: int, stop: int) -> bool:
+        """Whether any of the indices [first, stop) has this mark."""
+        return mark in self._marks and self._marks[mark].meets(first, stop)
+
+    def _tolerance_ns(self) -> int:
+        return continuity_tolerance_ns(self.rate)
+
+    def _grid_ns(self, record: Record) -> int:
+        """Time of the first sample on the grid: POSIX time, but for leap seconds."""
+        if not self._leap_seconds.ahead_ns:
+            return record.start_ns
+        end_ns = sample_time_ns(self.end, self.rate)
+        return self._leap_seconds.grid_ns(record.start_ns, end_ns, self._tolerance_ns())
+
+    def _mark(self, mark: Mark, first: int, stop: int) -> None:
+        self._marks.setdefault(mark, Spans()).add(first, stop)
+
+    def _mark_all(self, first: int, record: Record) -> None:
+        """What the header says is true of all samples of a record."""
+        stop = first + len(record.samples)
+        if record.flags & CALIBRATION:
+            self._mark(Mark.CALIBRATION, first, stop)
+        if record.flags & CLOCK_DOUBTFUL or 0 < record.timing_quality < self._quality_min:
+            self._mark(Mark.DOUBTFUL_TIME, first, stop)
 
     def _merge(self, first: int, record: Record) -> Arrival:
         """Take what is new of any record that begins at index `first`, position by position."""
-        stop = first + len(record.samples)
-        if self.end and stop <= self.start:
-            return Arrival(Verdict.EXPIRED)
-        verdict, missing = Verdict.ACCEPTED, 0
-        if self.end and first > self.end:
-            verdict, missing = Verdict.GAP, first - self.end
-        elif first < self.end:
-            verdict = self._compare(first, stop)
-            if verdict is Verdict.DUPLICATE:
-                return Arrival(verdict)
+        given = len(record.samples)
+        if self.end and first + given <= self.start:
+            return Arrival(Verdict.EXPIRED, expired_samples=given)
+        if first < self.end and self._leap_second_before(first, record):
+            return replace(self.write(record), leap_second=True)
         end_before = self.end or first
-        self._extend(first, stop)
-        self._put(first, record)
+        self._extend(first, first + given)
+        keep = max(first, self.start)
+        samples = record.samples[keep - first :]
+        held = self._held(keep, keep + len(samples))
+        finite = np.isfinite(samples)
+        differs = self._samples[np.arange(keep, keep + len(samples)) % self.capacity] != samples
+        torn = bool((held & finite & differs).any())
+        new = keep + np.flatnonzero(~held & finite)
+        self._put(new, samples[new - keep], record.start_ns - sample_time_ns(first, self.rate))
+        missing = max(first - end_before, 0)
+        bridged = self._bridge(end_before, first) if 0 < missing <= self._bridge_samples else 0
         self._note_gap(max(end_before, self.start), self.end)
-        return Arrival(verdict, missing)
+        late = _span(new[new < end_before])
+        if late:
+            self._mark(Mark.LATE, *late)
+        if torn:
+            self._mark(Mark.DOUBTFUL_TIME, keep, end_before)
+        return Arrival(
+            _verdict(missing, late, first - end_before, first + given - end_before),
+            missing,
+            bridged,
+            repeated_samples=int(held.sum()),
+            expired_samples=given - len(samples),
+            unusable_samples=int((~held & ~finite).sum()),
+            torn=torn,
+            late=late,
+        )
+
+    def _leap_second_before(self, first: int, record: Record) -> bool:
+        """Whether the record continues the data but for a leap second, which is noted then."""
+        end_ns = sample_time_ns(self.end, self.rate)
+        if abs(self._grid_ns(record) + NS_PER_S - end_ns) > self._tolerance_ns():
+            return False
+        midnight_ns = leap_midnight_ns(end_ns - self._leap_seconds.ahead_ns)
+        if midnight_ns is None or self._repeats(first, record.samples):
+            return False
+        return self._leap_seconds.note(midnight_ns, record.start_ns)
+
+    def _repeats(self, first: int, samples: npt.NDArray[np.generic]) -> bool:
+        """Whether samples that begin at `first`, before the end, are those that are there."""
+        count = min(self.end - first, len(samples))
+        held = self._samples[np.arange(first, first + count) % self.capacity]
+        return bool((held == samples[:count]).all())
+
+    def _held(self, first: int, stop: int) -> npt.NDArray[np.bool_]:
+        """Which positions were received; what was interpolated gives way to what comes late."""
+        held = self._valid[np.arange(first, stop) % self.capacity]
+        for a, b in self._marks.get(Mark.INTERPOLATED, ()):
+            held[max(a - first, 0) : max(b - first, 0)] = False
+        return held
+
+    def _bridge(self, first: int, stop: int) -> int:
+        """Interpolate between the samples on both sides of a gap, if both were received."""
+        slots = np.arange(first - 1, stop + 1) % self.capacity
+        if not (self._valid[slots[0]] and self._valid[slots[-1]]):
+            return 0
+        left, right = self._samples[slots[[0, -1]]].astype(np.float64)
+        filled = np.linspace(left, right, len(slots))[1:-1]
+        is_integer = self._samples.dtype.kind == "i"
+        self._samples[slots[1:-1]] = np.rint(filled) if is_integer else filled
+        self._valid[slots[1:-1]] = True
+        self._mark(Mark.INTERPOLATED, first, stop)
+        return stop - first
 
     def read(self, first: int, stop: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         """Samples (n,) float64 and validity (n,) of `first` to `stop`; 0 where not valid."""
@@ -192,13 +334,6 @@ class ChannelRing:
         if not valid.all():
             self._whole_from = stop - int(np.argmin(valid[::-1]))
 
-    def _compare(self, first: int, stop: int) -> Verdict:
-        """What a record that begins before the end is; the positions it shares decide."""
-        shared = np.arange(max(first, self.start), min(stop, self.end)) % self.capacity
-        if not self._valid[shared].all():
-            return Verdict.LATE
-        return Verdict.OVERLAP if stop > self.end else Verdict.DUPLICATE
-
     def _extend(self, first: int, stop: int) -> None:
         """Move the end to `stop`; positions that come free are not valid."""
         if not self.end:
@@ -209,21 +344,22 @@ class ChannelRing:
         self._valid[np.arange(stop - fresh, stop) % self.capacity] = False
         self.end = stop
 
-    def _put(self, first: int, record: Record) -> None:
-        """Write what is new of the record that begins at index `first`."""
-        keep = max(first, self.start)
-        samples = record.samples[keep - first :]
+    def _put(
+        self, positions: npt.NDArray[np.int64], samples: npt.NDArray[np.generic], offset_ns: int
+    ) -> None:
+        """Write samples at positions (n,), in order, of a record with this clock offset."""
+        if not len(positions):
+            return
         if self._samples.dtype not in (samples.dtype, np.float64):
             widest = np.float64 if self._valid.any() else samples.dtype
             self._samples = self._samples.astype(widest)
-        slots = np.arange(keep, keep + len(samples)) % self.capacity
-        new = ~self._valid[slots] & np.isfinite(samples)
-        self._samples[slots[new]] = samples[new]
-        self._valid[slots[new]] = True
-        if new.any():
-            positions = keep + np.flatnonzero(new)
-            offset_ns = record.start_ns - sample_time_ns(first, self.rate)
-            self._note_offset(int(positions[0]), int(positions[-1]) + 1, offset_ns)
+        slots = positions % self.capacity
+        self._samples[slots] = samples
+        self._valid[slots] = True
+        first, stop = int(positions[0]), int(positions[-1]) + 1
+        if Mark.INTERPOLATED in self._marks:
+            self._marks[Mark.INTERPOLATED].remove(first, stop)
+        self._note_offset(first, stop, offset_ns)
 
     def _note_offset(self, first: int, stop: int, offset_ns: int) -> None:
         """The offset holds from `first` to `stop`; what follows keeps the one it had."""
@@ -239,3 +375,18 @@ class ChannelRing:
             not same_after
         )
         del self._offset_from[: -self._MAX_OFFSETS], self._offsets_ms[: -self._MAX_OFFSETS]
+
+
+def _verdict(missing: int, late: tuple[int, int] | None, lead: int, beyond: int) -> Verdict:
+    """Of a record that begins `lead` and ends `beyond` samples after the end of the data."""
+    if missing:
+        return Verdict.GAP
+    if late:
+        return Verdict.LATE
+    if beyond > 0:
+        return Verdict.OVERLAP if lead < 0 else Verdict.ACCEPTED
+    return Verdict.DUPLICATE
+
+
+def _span(indices: npt.NDArray[np.int64]) -> tuple[int, int] | None:
+    return (int(indices[0]), int(indices[-1]) + 1) if len(indices) else None

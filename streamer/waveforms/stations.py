@@ -5,13 +5,17 @@ from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from streamer.clock import Clock
 from streamer.errors import DataError
 from streamer.seedid import Instrument, Nslc
 from streamer.timebase import NS_PER_S, iso
-from streamer.waveforms.records import Record
-from streamer.waveforms.ring import Arrival, ChannelRing
+from streamer.waveforms.leap import LeapSeconds
+from streamer.waveforms.records import NOT_KNOWN, Record
+from streamer.waveforms.ring import CONTINUED, PLAIN_RULES, Arrival, ChannelRing, RingRules, Verdict
+
+log = structlog.get_logger()
 
 # Where an orientation code enters the network, whose order is Z, N, E. 1/2 and U/V/W are taken as
 # they come.
@@ -24,12 +28,17 @@ MIN_RATE, MAX_RATE = Fraction(10), Fraction(5000)  # outside: state of health, o
 FUTURE_TOLERANCE_NS = 60 * NS_PER_S
 
 
+_ACCEPTED = Verdict.ACCEPTED  # looking into an Enum takes time, and this is most records
+
+
 class Component:
     """One channel of an instrument: its ring, and since when (clock ns) the others are ahead."""
 
     def __init__(self, nslc: Nslc) -> None:
         self.nslc = nslc
         self.ring: ChannelRing | None = None  # made by the first record
+        self.begins_ns = 0  # UTC, of that record
+        self.timing_quality = NOT_KNOWN  # of the last record, %
         self.behind_since_ns: int | None = None
 
 
@@ -41,7 +50,11 @@ class Station:
     """
 
     def __init__(
-        self, instrument: Instrument, buffer_s: float, component_timeout_s: float = 30.0
+        self,
+        instrument: Instrument,
+        buffer_s: float,
+        component_timeout_s: float = 30.0,
+        rules: RingRules = PLAIN_RULES,
     ) -> None:
         self.instrument = instrument
         self.components: list[Component | None] = [None] * SLOT_COUNT
@@ -51,6 +64,11 @@ class Station:
         self.since_ns: int | None = None  # clock of the first record
         self.progress_ns = 0  # clock of the last record that moved the end of the data
         self.arrived_ns = 0  # clock of the last record
+        self.counts: Counter[str] = Counter()  # of verdicts, and of samples that are no plain ones
+        self.samples = 0  # in all of its records
+        self.late: list[tuple[int, int]] = []  # ranges filled behind the end, not yet taken away
+        self._leap_seconds = LeapSeconds()
+        self._rules = rules
         self._buffer_s = buffer_s
         self._timeout_s = component_timeout_s
         self._timeout_ns = int(component_timeout_s * NS_PER_S)
@@ -73,17 +91,23 @@ class Station:
         return known
 
     def accept(self, record: Record, now_ns: int) -> Arrival:
-        """Take one record. Raises DataError for a channel or rate that does not fit."""
-        if record.rate is not self.rate:  # the same number may be another object
-            self._check_rate(record)
+        """Take one record and count its verdict. Raises DataError for a channel that does not fit.
+
+        The first record decides the rate; one of another rate raises ValueError.
+        """
         component = self.component(record.nslc)
         if self.rate is None:
+            check_rate(record)
             self.rate, self.since_ns = record.rate, now_ns
             self._timeout_samples = int(self._timeout_s * record.rate)
-        ring = component.ring
-        if ring is None:
-            ring = component.ring = ChannelRing(self.rate, int(self._buffer_s * self.rate))
+        ring = component.ring or self._new_ring(component, record)
         arrival = ring.write(record)
+        self.samples += len(record.samples)
+        component.timing_quality = record.timing_quality
+        if arrival is CONTINUED:
+            self.counts[_ACCEPTED] += 1
+        else:
+            self._count(arrival)
         if ring.end > self.end:
             self.end = ring.end
             self._note_progress(component, now_ns)
@@ -91,14 +115,52 @@ class Station:
             component.behind_since_ns = None
         return arrival
 
-    def _check_rate(self, record: Record) -> None:
-        if not MIN_RATE <= record.rate <= MAX_RATE:
-            raise DataError(f"{record.nslc} has {float(record.rate):g} Hz: not a waveform to pick")
-        if self.rate is not None and self.rate != record.rate:
-            raise DataError(
-                f"{record.nslc} has {float(record.rate):g} Hz, its instrument "
-                f"{float(self.rate):g} Hz: restart if the instrument was changed"
-            )
+    def _new_ring(self, component: Component, record: Record) -> ChannelRing:
+        rate = self.rate or record.rate
+        capacity = int(self._buffer_s * rate)
+        component.ring = ChannelRing(rate, capacity, self._rules, self._leap_seconds)
+        component.begins_ns = record.start_ns
+        return component.ring
+
+    def _count(self, arrival: Arrival) -> None:
+        """The verdict, and what became of samples that are no plain new ones."""
+        self.counts[arrival.verdict] += 1
+        found = {
+            "missing_samples": arrival.missing_samples,
+            "bridged_samples": arrival.bridged_samples,
+            "repeated_samples": arrival.repeated_samples,
+            "expired_samples": arrival.expired_samples,
+            "unusable_samples": arrival.unusable_samples,
+            "time_tears": arrival.torn,
+            "leap_seconds": arrival.leap_second,
+        }
+        self.counts.update({name: int(count) for name, count in found.items() if count})
+        if arrival.late:
+            self.late.append(arrival.late)
+
+    def like(self) -> "Station":
+        """A station for the same channels without data."""
+        other = Station(self.instrument, self._buffer_s, self._timeout_s, self._rules)
+        other.declared = self.declared
+        other.components = [c and Component(c.nslc) for c in self.components]
+        return other
+
+    def agrees_with(self, station: "Station", now_ns: int) -> bool:
+        """Whether this is what became of `station`, whose channels have another rate.
+
+        Two records of each of its components are here, or it has been silent for the timeout.
+        """
+        if now_ns - station.progress_ns >= self._timeout_ns:
+            return True
+        alive = [c for c in station.components if c is not None and station.is_alive(c)]
+        have = {c.nslc for c in self.components if c is not None and c.ring is not None}
+        records = sum(self.counts[verdict] for verdict in Verdict)
+        return records >= 2 * len(alive) and all(c.nslc in have for c in alive)
+
+    def is_alive(self, component: Component) -> bool:
+        """Whether its data end no more than the timeout before those of the others."""
+        ring = component.ring
+        return ring is not None and self.end - ring.end <= self._timeout_samples
 
     def _note_progress(self, first: Component, now_ns: int) -> None:
         """`first` is ahead of the others now; time in which all were silent counts for none."""
@@ -164,16 +226,29 @@ class Station:
 
 
 class StationBank:
-    """All stations of this process, and the count of what became of their records."""
+    """All stations of this process, and the count of what became of their records.
 
-    def __init__(self, clock: Clock, buffer_s: float, component_timeout_s: float = 30.0) -> None:
+    `counts` are those that belong to no station; `totals` adds up those of all stations.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        buffer_s: float,
+        component_timeout_s: float = 30.0,
+        rules: RingRules = PLAIN_RULES,
+    ) -> None:
         self.stations: dict[Instrument, Station] = {}
         self.changed: dict[Station, None] = {}  # a set that keeps its order
+        self.late: dict[Station, None] = {}  # those with ranges in `late`
+        self.retired: list[Station] = []  # replaced, their last samples not yet picked
         self.counts: Counter[str] = Counter()
+        self._successors: dict[Instrument, Station] = {}  # of another rate, not yet believed
         self._by_channel: dict[Nslc, Station] = {}
         self._clock = clock
         self._buffer_s = buffer_s
         self._component_timeout_s = component_timeout_s
+        self._rules = rules
 
     def declare(self, nslc: Nslc) -> None:
         """Make a station wait for a channel that was asked for. Raises DataError as `component`."""
@@ -181,24 +256,31 @@ class StationBank:
         station.component(nslc)
         station.declared = True
 
-    def accept(self, record: Record, arrived_ns: int | None = None) -> Station:
-        """Put a record where it belongs and count its verdict.
+    def accept(self, record: Record, arrived_ns: int | None = None) -> Verdict:
+        """Put a record where it belongs; it is counted by the station it belongs to.
 
         It arrived at `arrived_ns` of the clock, if not just now. Raises DataError (not counted
         here) for one that has no place.
         """
         now_ns = self._clock()
-        if record.end_ns > now_ns + FUTURE_TOLERANCE_NS:
-            raise DataError(f"{record.nslc} is stamped in the future: {iso(record.start_ns)}")
         station = self.find(record.nslc) or self._station(record.nslc.instrument)
+        if record.end_ns > now_ns + FUTURE_TOLERANCE_NS:
+            return self._refuse_future(station, record)
+        if record.rate is not station.rate and station.rate not in {None, record.rate}:
+            return self._set_aside(station, record, arrived_ns or now_ns)
+        if self._successors:
+            self._contradict(record)
         arrival = station.accept(record, now_ns)
         station.arrived_ns = arrived_ns or now_ns
         self._by_channel[record.nslc] = station
-        self.counts[arrival.verdict] += 1
-        if arrival.missing_samples:
-            self.counts["missing_samples"] += arrival.missing_samples
         self.changed[station] = None
-        return station
+        if arrival is not CONTINUED and arrival.late:
+            self.late[station] = None
+        return arrival.verdict
+
+    def totals(self) -> Counter[str]:
+        """`counts` and those of all stations together."""
+        return sum((station.counts for station in self.stations.values()), self.counts.copy())
 
     def find(self, nslc: Nslc) -> Station | None:
         """The station that has taken records of this channel; None before the first."""
@@ -210,9 +292,77 @@ class StationBank:
         self.changed.clear()
         return changed
 
+    def _refuse_future(self, station: Station, record: Record) -> Verdict:
+        log.warning(
+            "record_in_future",
+            station=str(station.instrument),
+            nslc=str(record.nslc),
+            start=iso(record.start_ns),
+        )
+        station.counts[Verdict.FUTURE] += 1
+        station.counts["future_samples"] += len(record.samples)
+        station.samples += len(record.samples)
+        return Verdict.FUTURE
+
+    def _set_aside(self, station: Station, record: Record, arrived_ns: int) -> Verdict:
+        """Keep a record of another rate until all components agree: then the station begins anew.
+
+        A rate that only one record has is an error in its header.
+        """
+        check_rate(record)
+        successor = self._successors.get(station.instrument)
+        if successor is None or successor.rate != record.rate:
+            log.warning("rate_differs", **_rates(station, record.rate), nslc=str(record.nslc))
+            successor = self._successors[station.instrument] = station.like()
+        now_ns = self._clock()
+        successor.accept(record, now_ns)
+        successor.arrived_ns = arrived_ns
+        station.counts[Verdict.SET_ASIDE] += 1
+        station.samples += len(record.samples)
+        if successor.agrees_with(station, now_ns):
+            self._replace(station, successor)
+        return Verdict.SET_ASIDE
+
+    def _contradict(self, record: Record) -> None:
+        """A channel that goes on at its old rate did not change it."""
+        successor = self._successors.get(record.nslc.instrument)
+        component = successor.component(record.nslc) if successor else None
+        if component and component.ring and component.begins_ns < record.end_ns:
+            del self._successors[record.nslc.instrument]
+
+    def _replace(self, station: Station, successor: Station) -> None:
+        log.warning("rate_changed", **_rates(station, successor.rate))
+        self.counts["rate_changes"] += 1
+        station.counts[Verdict.SET_ASIDE] -= sum(successor.counts[name] for name in Verdict)
+        successor.counts.update(station.counts)
+        successor.samples = station.samples
+        self.stations[station.instrument] = successor
+        del self._successors[station.instrument]
+        for component in station.components:
+            if component is not None:
+                self._by_channel.pop(component.nslc, None)
+        self.retired.append(station)
+        self.late.pop(station, None)
+        self.changed[successor] = None
+
     def _station(self, instrument: Instrument) -> Station:
         if instrument not in self.stations:
-            self.stations[instrument] = Station(
-                instrument, self._buffer_s, self._component_timeout_s
-            )
+            self.stations[instrument] = self._new_station(instrument)
         return self.stations[instrument]
+
+    def _new_station(self, instrument: Instrument) -> Station:
+        return Station(instrument, self._buffer_s, self._component_timeout_s, self._rules)
+
+
+def check_rate(record: Record) -> None:
+    """Raises DataError for a rate that no waveform has."""
+    if not MIN_RATE <= record.rate <= MAX_RATE:
+        raise DataError(f"{record.nslc} has {float(record.rate):g} Hz: not a waveform to pick")
+
+
+def _rates(station: Station, now: Fraction | None) -> dict[str, object]:
+    return {
+        "station": str(station.instrument),
+        "before_hz": float(station.rate or 0),
+        "now_hz": float(now or 0),
+    }

@@ -31,13 +31,19 @@ Samples = npt.NDArray[np.int32] | npt.NDArray[np.float32] | npt.NDArray[np.float
 
 
 class Header(NamedTuple):
-    """What a record says of itself: `length` is its bytes, `start_ns` UTC."""
+    """What a record says of itself: `length` is its bytes, `start_ns` UTC.
+
+    `flags` are those of miniSEED 3, `extra` its extra headers (JSON), made from the blockettes of
+    miniSEED 2.
+    """
 
     sourceid: str
     start_ns: int
     samples_per_s: float
     sample_count: int
     length: int
+    flags: int
+    extra: bytes
 
 
 class _Scratch(threading.local):
@@ -106,7 +112,16 @@ def _parse(data: bytes | memoryview, at: int, scratch: _Scratch) -> Any | None:
 
 def _header(record: Any) -> Header:
     sourceid = ffi.string(record.sid).decode("ascii", "replace")
-    return Header(sourceid, record.starttime, record.samprate, record.samplecnt, record.reclen)
+    extra = ffi.string(record.extra) if record.extralength else b""
+    return Header(
+        sourceid,
+        record.starttime,
+        record.samprate,
+        record.samplecnt,
+        record.reclen,
+        record.flags,
+        extra,
+    )
 
 
 def _ends_as_named(samples: npt.NDArray[Any], data: bytes | memoryview, data_at: int) -> bool:

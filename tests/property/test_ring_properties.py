@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from streamer.seedid import Nslc
 from streamer.timebase import sample_time_ns
 from streamer.waveforms.records import Record
-from streamer.waveforms.ring import ChannelRing, Verdict
+from streamer.waveforms.ring import ChannelRing, Mark, RingRules, Verdict
 
 NSLC = Nslc("XX", "A", "", "HHZ")
 RATE = Fraction(50)  # one sample is more than the tolerance of the clock: no doubt about places
@@ -108,6 +108,47 @@ def test_every_sample_keeps_the_clock_offset_of_its_record(offsets_ms, seed):
     for number, offset_ms in enumerate(offsets_ms):
         for index in (number * 20, number * 20 + 19):
             assert ring.offset_ns(T0 + index) == offset_ms * 1_000_000
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    records=st.lists(
+        st.tuples(st.integers(0, 150), st.integers(1, 90), st.sampled_from([None, None, 0, 5])),
+        min_size=1,
+        max_size=12,
+    ),
+    bridge_s=st.sampled_from([0.0, 0.1]),
+)
+def test_every_sample_is_counted_once(records, bridge_s):
+    """What was taken, what was there already, too old or no number: all that was sent, and no more.
+
+    Each value is another one, so that a sample taken twice, or at two places, would be found.
+    """
+    ring = ChannelRing(RATE, CAPACITY, RingRules(bridge_s))
+    sent = 0
+    seen: set[float] = set()
+    for first, count, bad in records:
+        values = np.arange(sent + 1, sent + 1 + count, dtype=np.float64)
+        if bad is not None and bad < count:
+            values[bad] = np.nan
+        before = held_values(ring)
+        arrival = ring.write(Record(NSLC, sample_time_ns(T0 + first, RATE), RATE, values))
+        not_taken = arrival.repeated_samples + arrival.expired_samples + arrival.unusable_samples
+        new = held_values(ring) - before
+        assert len(new) == count - not_taken
+        assert not new & seen
+        seen |= new
+        sent += count
+
+
+def held_values(ring: ChannelRing) -> set[float]:
+    """The values of received samples."""
+    samples, valid = ring.read(ring.start, ring.end)
+    for number in range(len(valid)):
+        index = ring.start + number
+        if ring.marked(Mark.INTERPOLATED, index, index + 1):
+            valid[number] = False
+    return set(samples[valid].tolist())
 
 
 class LongWayRing(ChannelRing):

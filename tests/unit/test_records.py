@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from streamer.errors import DataError
 from streamer.seedid import Nslc
 from streamer.timebase import NS_PER_S
-from streamer.waveforms.records import Record, decode, decode_header, encode
+from streamer.waveforms.records import (
+    CALIBRATION,
+    CLOCK_DOUBTFUL,
+    NOT_KNOWN,
+    Record,
+    _named_quality,
+    decode,
+    decode_header,
+    encode,
+)
 
 NSLC = Nslc("XX", "ABC", "00", "HHZ")
 START_NS = 1_600_000_000 * NS_PER_S
@@ -40,6 +49,47 @@ def test_a_decoded_record_says_what_was_encoded(dtype):
     assert got.samples.dtype == dtype
     assert np.array_equal(got.samples, sent.samples)
     assert decode_header(raw) == (NSLC, START_NS, got.end_ns)
+
+
+BLOCKETTE_1001 = b"\x03\xe9\x00\x00" + bytes([93, 0, 0, 7])
+
+
+def test_timing_quality_and_flags_of_the_header_are_told():
+    """Quality is in blockette 1001; the clock and calibrations have bits in the fixed header."""
+    assert decode(RAW).timing_quality == NOT_KNOWN
+    assert decode(RAW).flags & (CALIBRATION | CLOCK_DOUBTFUL) == 0
+    raw = bytearray(RAW)
+    raw[50:52] = (56).to_bytes(2, "big")  # behind blockette 1000 there is another one
+    raw[56:64] = BLOCKETTE_1001
+    raw[39] = 2  # blockettes
+    assert decode(bytes(raw)).timing_quality == 93
+    raw[36] |= 0x01
+    assert decode(bytes(raw)).flags & CALIBRATION
+    raw[38] |= 0x80
+    assert decode(bytes(raw)).flags & CLOCK_DOUBTFUL
+
+
+def test_timing_quality_is_found_wherever_its_blockette_is():
+    raw = bytearray(encode(record(walk(count=40)), 4096)[0])
+    data_at = int.from_bytes(raw[44:46], "big")
+    frames = raw[data_at : data_at + 512]
+    raw[128 : 128 + 512], raw[44:46] = frames, (128).to_bytes(2, "big")
+    raw[50:52], raw[39] = (72).to_bytes(2, "big"), 2
+    raw[72:80] = BLOCKETTE_1001
+    assert decode(bytes(raw)).timing_quality == 93
+
+
+@pytest.mark.parametrize(
+    "extra", ["[]", "{", '{"FDSN": 1}', '{"FDSN": {"Time": {"Quality": "x"}}}']
+)
+def test_extra_headers_that_make_no_sense_say_nothing(extra):
+    assert _named_quality(extra) == NOT_KNOWN
+
+
+def test_a_record_in_the_leap_second_begins_with_the_new_day_in_posix_time():
+    raw = bytearray(RAW)
+    raw[20:30] = bytes([2016 >> 8, 2016 & 255, 366 >> 8, 366 & 255, 23, 59, 60, 0, 0, 0])
+    assert decode(bytes(raw)).start_ns == 1_483_228_800 * NS_PER_S
 
 
 def test_samples_outlive_the_bytes_and_the_records_decoded_later():

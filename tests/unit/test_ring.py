@@ -1,5 +1,7 @@
 """The ring of a channel: what each record is to it, and that no sample changes place or value."""
 
+import itertools
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -7,8 +9,9 @@ import pytest
 
 from streamer.seedid import Nslc
 from streamer.timebase import NS_PER_S, sample_time_ns
-from streamer.waveforms.records import Record
-from streamer.waveforms.ring import ChannelRing, Verdict
+from streamer.waveforms.leap import LeapSeconds
+from streamer.waveforms.records import CALIBRATION, CLOCK_DOUBTFUL, NOT_KNOWN, Record
+from streamer.waveforms.ring import CONTINUED, ChannelRing, Mark, RingRules, Verdict
 
 NSLC = Nslc("XX", "A", "", "HHZ")
 HZ_100 = Fraction(100)
@@ -246,3 +249,143 @@ def test_remembered_offsets_are_bounded():
     assert len(a_ring._offset_from) == len(a_ring._offsets_ms) <= ChannelRing._MAX_OFFSETS
     assert a_ring.offset_ns(T0 + 9995) == 999 % 5 * 1_000_000
     assert a_ring.offset_ns(T0 + 9985) == 998 % 5 * 1_000_000
+
+
+def test_an_overlap_with_other_values_is_a_tear_of_time_and_marked():
+    """The data go on, but the clock was set: one of the two times is wrong."""
+    a_ring = ring()
+    a_ring.write(record(T0, 100))
+    arrival = a_ring.write(record(T0 + 80, [7] * 50))
+    assert (arrival.verdict, arrival.torn, arrival.repeated_samples) == (Verdict.OVERLAP, True, 20)
+    assert a_ring.marked(Mark.DOUBTFUL_TIME, T0 + 80, T0 + 81)
+    assert not a_ring.marked(Mark.DOUBTFUL_TIME, T0, T0 + 80)
+    resent = ring()
+    resent.write(record(T0, 100))
+    assert not resent.write(record(T0 + 80, 50)).torn
+    assert not resent.marked(Mark.DOUBTFUL_TIME, T0, T0 + 130)
+
+
+@pytest.mark.parametrize(
+    ("quality", "flags", "doubtful"),
+    [
+        (100, 0, False),
+        (50, 0, False),
+        (49, 0, True),
+        (0, 0, False),  # never set
+        (NOT_KNOWN, 0, False),
+        (100, CLOCK_DOUBTFUL, True),
+    ],
+)
+def test_samples_of_a_bad_clock_are_marked(quality, flags, doubtful):
+    a_ring = ChannelRing(HZ_100, 1000, RingRules(timing_quality_min=50))
+    a_ring.write(record(T0, 10))
+    arriving = replace(record(T0 + 10, 10), timing_quality=quality, flags=flags)
+    assert a_ring.write(arriving) is CONTINUED
+    assert a_ring.marked(Mark.DOUBTFUL_TIME, T0 + 10, T0 + 20) is doubtful
+    assert not a_ring.marked(Mark.DOUBTFUL_TIME, T0, T0 + 10)
+
+
+def test_samples_with_a_calibration_signal_are_marked():
+    a_ring = ring()
+    a_ring.write(replace(record(T0, 10), flags=CALIBRATION))
+    a_ring.write(record(T0 + 10, 10))
+    assert a_ring.marked(Mark.CALIBRATION, T0 + 9, T0 + 20)
+    assert not a_ring.marked(Mark.CALIBRATION, T0 + 10, T0 + 20)
+
+
+def bridging_ring(bridge_s: float = 0.05) -> ChannelRing:
+    return ChannelRing(HZ_100, 1000, RingRules(bridge_s=bridge_s))
+
+
+def test_a_small_gap_is_bridged_and_the_samples_marked():
+    a_ring = bridging_ring()
+    a_ring.write(record(T0, [0, 10]))
+    arrival = a_ring.write(record(T0 + 5, [50, 60]))
+    assert (arrival.verdict, arrival.missing_samples, arrival.bridged_samples) == (
+        Verdict.GAP,
+        3,
+        3,
+    )
+    assert content(a_ring, T0, T0 + 7) == [0, 10, 20, 30, 40, 50, 60]
+    assert a_ring.marked(Mark.INTERPOLATED, T0 + 4, T0 + 5)
+    assert not a_ring.marked(Mark.INTERPOLATED, T0, T0 + 2)
+
+
+@pytest.mark.parametrize(("missing", "bridge_s"), [(6, 0.05), (2, 0)])
+def test_a_longer_gap_is_never_filled_and_none_unless_asked_for(missing, bridge_s):
+    a_ring = bridging_ring(bridge_s)
+    a_ring.write(record(T0, [0, 10]))
+    assert a_ring.write(record(T0 + 2 + missing, [50])).bridged_samples == 0
+    assert content(a_ring, T0 + 2, T0 + 2 + missing) == [None] * missing
+
+
+def test_a_gap_beside_a_sample_that_is_no_number_is_not_bridged():
+    a_ring = bridging_ring()
+    a_ring.write(record(T0, np.array([1, np.nan], dtype=np.float32)))
+    assert a_ring.write(record(T0 + 3, np.array([4], dtype=np.float32))).bridged_samples == 0
+
+
+def test_what_comes_late_takes_the_place_of_what_was_interpolated():
+    a_ring = bridging_ring()
+    a_ring.write(record(T0, [0, 10]))
+    a_ring.write(record(T0 + 5, [50]))
+    arrival = a_ring.write(record(T0 + 2, [7, 8]))
+    assert (arrival.verdict, arrival.late) == (Verdict.LATE, (T0 + 2, T0 + 4))
+    assert content(a_ring, T0, T0 + 6) == [0, 10, 7, 8, 40, 50]
+    assert not a_ring.marked(Mark.INTERPOLATED, T0, T0 + 4)
+    assert a_ring.marked(Mark.INTERPOLATED, T0, T0 + 5)
+
+
+MIDNIGHT_NS = 1_483_228_800 * NS_PER_S  # 2017-01-01, after the last leap second there was
+
+
+def stamped(start_s: float, first: int, samples: int) -> Record:
+    """A record stamped so long after the midnight; its samples are those from number `first` on."""
+    start_ns = MIDNIGHT_NS + round(start_s * NS_PER_S)
+    return Record(NSLC, start_ns, HZ_100, np.arange(first, first + samples, dtype=np.int32))
+
+
+@pytest.mark.parametrize(
+    "cuts_s", [(-5, 4, 13), (-5, -2, 0.5, 13), (-10, 0, 0.3, 0.9, 3), (-3, 50)]
+)
+def test_a_leap_second_neither_tears_nor_repeats_anything(cuts_s):
+    """In true seconds; POSIX time stamps the second from 0 to 1 like the one after it."""
+    a_ring, number = ring(capacity=20_000), 0
+    for start_s, stop_s in itertools.pairwise([*cuts_s, cuts_s[-1] + 5]):
+        stamp_s = start_s - 1 if start_s >= 1 else start_s  # 23:59:60.3 is 00:00:00.3
+        count = round((stop_s - start_s) * 100)
+        arrival = a_ring.write(stamped(stamp_s, number, count))
+        assert arrival.verdict is Verdict.ACCEPTED
+        assert arrival.repeated_samples == 0
+        number += count
+    first = a_ring.end - number
+    assert content(a_ring, first, a_ring.end) == list(range(number))
+    stamp_s = (cuts_s[-1] + 5 - 1) if cuts_s[-1] + 5 > 1 else 0
+    true_ns = sample_time_ns(a_ring.end - 1, HZ_100) + a_ring.offset_ns(a_ring.end - 1)
+    assert true_ns == MIDNIGHT_NS + round((stamp_s - 0.01) * NS_PER_S)
+
+
+def test_channels_of_a_station_share_the_leap_second_even_across_a_gap():
+    leap_seconds = LeapSeconds()
+    one, other = (ChannelRing(HZ_100, 5000, leap_seconds=leap_seconds) for _ in range(2))
+    for a_ring, stop_s in ((one, 5), (other, -2)):
+        a_ring.write(stamped(-5, 0, round((stop_s + 5) * 100)))
+    assert one.write(stamped(4, 1000, 100)).leap_second
+    gap = other.write(stamped(4, 1000, 100))
+    assert (gap.verdict, gap.missing_samples) == (Verdict.GAP, 700)
+    assert one.end == other.end
+
+
+@pytest.mark.parametrize("start_s", [-100, 90_000, 20 * 86_400])
+def test_a_second_back_at_another_time_is_a_tear(start_s):
+    a_ring = ring()
+    a_ring.write(stamped(start_s, 0, 500))
+    arrival = a_ring.write(stamped(start_s + 4, 500, 500))
+    assert (arrival.verdict, arrival.torn) == (Verdict.OVERLAP, True)
+
+
+def test_a_record_sent_again_near_a_leap_second_is_no_leap_second():
+    a_ring = ring()
+    a_ring.write(stamped(2, 0, 300))
+    assert a_ring.write(stamped(4, 200, 300)).verdict is Verdict.OVERLAP
+    assert content(a_ring, a_ring.end - 500, a_ring.end) == list(range(500))

@@ -46,8 +46,14 @@ class Scene:
         self.bank = StationBank(self.clock, BUFFER_S, TIMEOUT_S)
         self.looks: Counter[str] = Counter()
         self._urgent = urgent
+        self.ended: list[Track] = []
         self.scheduler = Scheduler(
-            self.bank, self._make_track, self.clock, silence_flush_s=FLUSH_S, **options
+            self.bank,
+            self._make_track,
+            self.clock,
+            on_end=self.ended.append,
+            silence_flush_s=FLUSH_S,
+            **options,
         )
 
     def _make_track(self, station: Station) -> Track:
@@ -340,3 +346,23 @@ def test_a_batch_has_a_bounded_number_of_blocks():
     batches = outline(scene.scheduler.collect())
     assert [step for batch in batches for step in batch] == [(name, 60) for name in names]
     assert [len(batch) for batch in batches] == [BATCH_BLOCKS // 60, BATCH_BLOCKS // 60, 4]
+
+
+def test_a_station_with_a_new_rate_ends_the_old_one_and_begins_anew():
+    """The last samples of the old rate are taken, then its track ends; nothing waits for it."""
+    scene = Scene()
+    scene.declare("A")
+    scene.feed("A", 0, 3.5)
+    while scene.scheduler.collect():
+        pass
+    for start_s in (3.5, 5.5):
+        scene.bank.accept(scene.record("A", start_s, start_s + 2, hz=200))
+    steps = []
+    while batches := scene.scheduler.collect():
+        steps += [step for batch in batches for step in batch]
+    old = [(s.blocks, s.ends) for s in steps if s.track.station.rate == 100]
+    new = [block for s in steps if s.track.station.rate == 200 for block in taken([s])]
+    assert old == [(0, True)]
+    assert new == list(range(T0_S + 3, T0_S + 7))
+    assert [float(track.station.rate) for track in scene.ended] == [100]
+    assert scene.bank.retired == []
