@@ -17,6 +17,7 @@ from redis import exceptions as refusals
 from redis.asyncio import sentinel as async_sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -162,8 +163,7 @@ def _options(server: RedisServer, reply_timeout_s: float) -> dict[str, Any]:
         "encoding_errors": "replace",
         "protocol": 3,
         "db": server.db,
-        "username": server.username,
-        "password": server.password,
+        "credential_provider": _Login(server),
     }
     if server.kind == "unix":
         options["unix_socket_path"] = server.path
@@ -172,6 +172,19 @@ def _options(server: RedisServer, reply_timeout_s: float) -> dict[str, Any]:
     if server.kind == "rediss":
         options.update(ssl=True, **server.tls)
     return options
+
+
+class _Login(CredentialProvider):
+    """Asked at each connection: a password that was changed in its file needs no restart."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+
+    def get_credentials(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self._server.login()
+
+    async def get_credentials_async(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self._server.login()
 
 
 def _timeouts(reply_timeout_s: float) -> dict[str, Any]:
@@ -200,6 +213,8 @@ def _explain(error: Exception, server: RedisServer) -> MsnetError:
     reason = str(error) or type(error).__name__
     if isinstance(error, refusals.ConnectionError) and "ssl" in reason.lower():
         return UnavailableError(_NO_TLS.format(server=server, reason=reason))
+    if isinstance(error, ResponseError) and reason.startswith(("MISCONF", "NOREPLICAS")):
+        return UnavailableError(_NOT_SAFE.format(server=server, reason=reason))
     kind, template = next(row[1:] for row in _REASONS if isinstance(error, row[0]))
     return kind(template.format(server=server, reason=reason))
 
@@ -207,6 +222,10 @@ def _explain(error: Exception, server: RedisServer) -> MsnetError:
 _NO_TLS = (
     "Redis at {server}: no TLS connection ({reason}): check ssl_ca_certs, or use redis:// if the "
     "server has no TLS"
+)
+_NOT_SAFE = (
+    "Redis at {server} cannot save its data and takes no more ({reason}): look at its disk, its "
+    "log and its replicas"
 )
 _NOT_REDIS = (
     "the server at {server} does not speak the Redis protocol: check host and port, and redis:// "

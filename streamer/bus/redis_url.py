@@ -59,10 +59,23 @@ class RedisServer:
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     password_from_url: bool = False
+    password_file: Path | None = None
     tls: Mapping[str, str | bool] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.shown
+
+    def login(self) -> tuple[str, ...]:
+        """User and password, password, or nothing; a password file is read anew at each call.
+
+        Raises AccessDeniedError when it cannot be read.
+        """
+        password = (
+            self.password if self.password_file is None else _read_password(self.password_file)
+        )
+        if self.username is not None:
+            return self.username, password or ""
+        return () if password is None else (password,)
 
 
 def redact_url(url: str) -> str:
@@ -83,13 +96,8 @@ def find_password(password_file: Path | None, environ: Mapping[str, str]) -> str
     `MSNET_STREAM_REDIS_PASSWORD`. A trailing line end of a file is not part of the password.
     Raises AccessDeniedError when a file that is there or is named cannot be read.
     """
-    if password_file is not None:
-        return _read_password(password_file)
-    if directory := environ.get("CREDENTIALS_DIRECTORY"):
-        credential = Path(directory) / CREDENTIAL_NAME
-        if credential.exists():
-            return _read_password(credential)
-    return environ.get(PASSWORD_VARIABLE) or None
+    path = _password_path(password_file, environ)
+    return environ.get(PASSWORD_VARIABLE) or None if path is None else _read_password(path)
 
 
 def parse_redis_url(
@@ -112,7 +120,10 @@ def parse_redis_url(
             f"percent-encoded); {SUPPORTED}"
         ) from None
     password = find_password(password_file, environ)
-    return replace(server, password=password, password_from_url=False) if password else server
+    if not password:
+        return server
+    path = _password_path(password_file, environ)
+    return replace(server, password=password, password_file=path, password_from_url=False)
 
 
 class _UrlError(ValueError):
@@ -177,6 +188,15 @@ def _tls_value(name: str, text: str) -> str | bool:
     if name == "ssl_cert_reqs" and text not in ("required", "optional", "none"):
         raise _UrlError("ssl_cert_reqs is required, optional or none")
     return text
+
+
+def _password_path(password_file: Path | None, environ: Mapping[str, str]) -> Path | None:
+    if password_file is not None:
+        return password_file
+    if directory := environ.get("CREDENTIALS_DIRECTORY"):
+        credential = Path(directory) / CREDENTIAL_NAME
+        return credential if credential.exists() else None
+    return None
 
 
 def _read_password(path: Path) -> str:

@@ -51,9 +51,9 @@ class ServerProcess:
         self._process.kill()
         self._process.wait()
 
-    def plain(self) -> "redis.Redis[str]":
+    def plain(self, **login: str) -> "redis.Redis[str]":
         """A client that knows nothing of this project; the caller closes it."""
-        return redis.Redis(unix_socket_path=str(self.socket), decode_responses=True)
+        return redis.Redis(unix_socket_path=str(self.socket), decode_responses=True, **login)
 
     def entries(self) -> list[tuple[str, dict[str, str]]]:
         """What a third party reads with XRANGE."""
