@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import structlog
 
@@ -17,6 +18,7 @@ from streamer.bus.publisher import RESTORE_S, Publisher
 from streamer.bus.redis_streams import PickStream
 from streamer.bus.redis_url import EMBEDDED_URL, parse_redis_url
 from streamer.bus.spool import Spool
+from streamer.checkpoint import load_checkpoint
 from streamer.clock import Clock
 from streamer.config import Config, split_server
 from streamer.errors import ConfigError, MsnetError
@@ -43,7 +45,10 @@ async def serve(config: Config) -> None:
     stop = asyncio.Event()
     _stop_on_signals(stop)
     async with open_publisher(config, time.time_ns) as publisher:
-        await run(config, feed, publisher, stop, time.time_ns)
+        # Behind the lock of the spool: nobody else writes the checkpoint any more.
+        before = load_checkpoint(config.state_dir)
+        feed = replace(feed, resume=before.positions)
+        await run(config, feed, publisher, before, stop, time.time_ns)
 
 
 @asynccontextmanager

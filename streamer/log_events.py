@@ -12,6 +12,12 @@ EVENTS: Final[Mapping[str, str]] = {
     "shutdown_overrun": "the daemon did not end in time after a signal and is ended by force",
     "stopped": "the daemon has ended; counters of all stages",
     "watchdog_stuck": "a part of the program stands still; systemd will restart it",
+    # Checkpoints
+    "resumed": "the daemon goes on from a checkpoint",
+    "checkpoint_unusable": "the checkpoint is damaged or of another version and was put aside",
+    "checkpoint_failed": "the checkpoint cannot be written: a restart goes on from the last one",
+    "checkpoint_written": "checkpoints are written again",
+    "restart_gap": "data since the last checkpoint are missing: the server had them no more",
     # Waveforms
     "channel_rejected": "a channel has no place in its station and is not picked",
     "station_rejected": "a station cannot be picked, for instance for its sampling rate",

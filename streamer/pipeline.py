@@ -2,24 +2,27 @@
 
     SeedLink server --packets--> receive --queue `packets`--> ingest --> rings
     rings --every tick--> step: schedule, infer (one thread), pick --> publisher --> Redis stream
+    ledger: what arrived --every few seconds--> checkpoint: what is safe is never asked for again
 
 Every queue is bounded. When `packets` is full the receiver waits and TCP pushes back on the server;
 when a ring is full of samples that no step has taken, ingest waits; when the publisher's queue is
 full its own rule holds, for Redis never holds up the waveforms; when the steps take all the time
-there is, their interval widens. The shutdown goes the way of the
-data: stop receiving, take in what arrived, do the steps that are complete, publish, close.
+there is, their interval widens. The shutdown goes the way of the data: stop receiving, take in what
+arrived, do the steps that are complete, write the checkpoint, publish, close.
 """
 
 import asyncio
 import gc
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
 from streamer import __version__
 from streamer.bus.publisher import Publisher
+from streamer.checkpoint import Checkpoint, Keeper
 from streamer.clock import Clock
 from streamer.config import Config
 from streamer.errors import DataError, MsnetError
@@ -29,12 +32,15 @@ from streamer.picking.pace import Pace
 from streamer.picking.track import Response, Step
 from streamer.seedid import Nslc
 from streamer.seedlink.client import FeedConfig, Packet, SeedLinkFeed
+from streamer.seedlink.state import Ledger
 from streamer.timings import Timings
 from streamer.waveforms.records import PIECE_S, Record, decode
+from streamer.waveforms.ring import Verdict
 
 log = structlog.get_logger()
 
 DRAIN_S = 10.0  # for the picks that wait at shutdown; systemd gives 30 s for everything
+KEEP_S = 3.0  # for the checkpoint at shutdown, if the disk hangs
 CANCEL_AGAIN_S = 0.5
 SETTLE_S = 5.0  # between looks for new stations
 BURST_PACKETS = 100  # taken in before others get a turn
@@ -44,25 +50,31 @@ async def run(
     config: Config,
     feed: FeedConfig,
     publisher: Publisher,
+    before: Checkpoint,
     stop: asyncio.Event,
     clock: Clock,
 ) -> None:
     """Pick the stations of the feed until `stop` is set, then publish what is complete and return.
 
+    Goes on from the checkpoint `before`, and writes others to the state folder.
+
     Raises what the feed raises when no server can be used or none of the stations exist.
     """
-    engine = build_engine(config, clock)
+    engine = build_engine(config, clock, before.judged)
+    ledger = Ledger(before.positions)
+    keeper = Keeper(config.state_dir, engine, ledger, publisher, clock)
     packets: asyncio.Queue[Packet] = asyncio.Queue(config.seedlink.queue_packets)
     pace = Pace(config.picking.step_s, time.monotonic)
-    line = Line(engine, packets, publisher, pace, clock, config)
+    line = Line(engine, packets, ledger, publisher, pace, clock, config)
     receiver = SeedLinkFeed(feed, packets.put, line.announce, clock)
     log.info("started", version=__version__, model=engine.picker.provenance.model)
     try:
         async with asyncio.TaskGroup() as tasks:
             receiving = tasks.create_task(receiver.run())
             ingesting = tasks.create_task(line.ingest())
-            stepping = tasks.create_task(line.step())
+            stepping = tasks.create_task(line.step(lambda: receiver.connected))
             publishing = tasks.create_task(publisher.run())
+            keeping = tasks.create_task(keeper.run())
             reporting = tasks.create_task(line.report())
             settling = tasks.create_task(line.settle())
             tending = tasks.create_task(line.tend())
@@ -73,14 +85,16 @@ async def run(
             reporting.cancel()
             settling.cancel()
             tending.cancel()
+            keeping.cancel()
             await line.drain(DRAIN_S)
             ingesting.cancel()
             stepping.cancel()
+            await keeper.close(KEEP_S)
             await publisher.drain(DRAIN_S)
             publishing.cancel()
     except* MsnetError as failures:
         raise failures.exceptions[0] from None
-    log.info("stopped", **line.totals())
+    log.info("stopped", **line.totals(), **keeper.counts)
 
 
 async def _end(task: "asyncio.Task[None]") -> None:
@@ -101,6 +115,7 @@ class Line:
         self,
         engine: Engine,
         packets: "asyncio.Queue[Packet]",
+        ledger: Ledger,
         publisher: Publisher,
         pace: Pace,
         clock: Clock,
@@ -108,6 +123,7 @@ class Line:
     ) -> None:
         self._engine = engine
         self._packets = packets
+        self._ledger = ledger
         self._publisher = publisher
         self._pace = pace
         self._clock = clock
@@ -141,8 +157,8 @@ class Line:
             with self._timings.stage("decode"):
                 records = list(map(self._decode, burst))
             for packet, record in zip(burst, records, strict=True):
-                if record is not None:
-                    await self._take(record, packet)
+                taken = record is not None and await self._take(record, packet)
+                self._note(packet, record, taken=taken)
                 self._packets.task_done()
             await asyncio.sleep(0)
 
@@ -159,22 +175,35 @@ class Line:
         self._counts["records_rejected"] += 1
         log.warning("record_rejected", server=packet.server, error=str(error))
 
-    async def _take(self, record: Record, packet: Packet) -> None:
+    async def _take(self, record: Record, packet: Packet) -> bool:
+        """Put it into the rings; whether it has a place there."""
+        verdict = None
         for piece in record.pieces(PIECE_S):
             while not self._engine.scheduler.has_room(piece):
                 await self._round_done.wait()
             try:
                 with self._timings.stage("rings"):
-                    self._engine.bank.accept(piece, packet.received_ns)
+                    verdict = self._engine.bank.accept(piece, packet.received_ns)
             except DataError as error:
                 self._reject(packet, error)
-                return
+                return False
+        return verdict is not Verdict.FUTURE
 
-    async def step(self) -> None:
+    def _note(self, packet: Packet, record: Record | None, *, taken: bool) -> None:
+        """It is in the rings, or will never be: a restart may go on behind it some time."""
+        start_ns = None if record is None else record.start_ns
+        self._ledger.note(
+            packet.server, packet.station, packet.sequence, start_ns, packet.received_ns
+        )
+        if record is not None and taken:
+            self._ledger.note_data(record.nslc.instrument, packet.station, record.end_ns)
+
+    async def step(self, connected: Callable[[], bool]) -> None:
         """Every tick: collect the steps that are due, infer in the thread, pick, hand over."""
         while not self._finished.is_set():
             began = time.monotonic()
             finishing = self._finishing
+            self._engine.scheduler.listen(connected=connected())
             self._engine.scheduler.step_blocks = self._pace.step_s
             busy = await self._round(least_blocks=1 if finishing else None)
             self._pace.note(time.monotonic() - began if busy else 0.0)

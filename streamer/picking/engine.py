@@ -1,9 +1,10 @@
 """Everything between a record and a pick, put together once for daemon and archives alike."""
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from model import seisbench_model
 from model.artifact import Artifact, ArtifactError, load
@@ -13,6 +14,7 @@ from streamer.clock import Clock
 from streamer.config import Config, PickingConfig
 from streamer.errors import ConfigError, DataError, UnavailableError
 from streamer.picking.inference import Identity, Inference
+from streamer.picking.judged import Judged
 from streamer.picking.picker import Picker, Provenance
 from streamer.picking.scheduler import Scheduler
 from streamer.picking.track import Response, Sampling, Step, Track
@@ -30,18 +32,48 @@ class Engine:
     scheduler: Scheduler
     inference: Inference | WindowInference
     picker: Picker
+    rehearsal: Picker  # for what was published before a restart; nobody reads its counts
+    before: dict[str, Judged]  # of instruments without data since the restart
 
     def picks(self, batch: list[Step], responses: Iterable[Response]) -> list[Pick]:
-        """The messages that became due with a batch of steps; those of one station in order."""
-        return [
-            pick
-            for step, response in zip(batch, responses, strict=True)
-            for pick in self.picker.pick(step, response)
-        ]
+        """The messages that became due with a batch of steps; those of one station in order.
+
+        What was judged before a restart is judged again, and its messages left out.
+        """
+        messages = []
+        for step, response in zip(batch, responses, strict=True):
+            if step.again:
+                self.rehearsal.pick(step, response)
+            else:
+                messages += self.picker.pick(step, response)
+            step.track.note_judged(step)
+        return messages
+
+    def judged(self) -> dict[str, Judged]:
+        """How far the messages of each instrument were made."""
+        known = ((track.station.instrument, track.judged()) for track in self.scheduler.tracks())
+        return self.before | {
+            str(instrument): judged for instrument, judged in known if judged is not None
+        }
+
+    def take_restart_gaps(self) -> dict[str, float]:
+        """Seconds that are missing since a restart, by instrument; each is told once."""
+        gaps_s = {}
+        for track in self.scheduler.tracks():
+            gap_s, track.restart_gap_s = track.restart_gap_s, 0.0
+            if gap_s:
+                gaps_s[str(track.station.instrument)] = gap_s
+        return gaps_s
 
 
-def build_engine(config: Config, clock: Clock) -> Engine:
-    """The engine for a configuration. Raises what `load_network` raises."""
+def build_engine(
+    config: Config, clock: Clock, before: Mapping[str, Judged] = MappingProxyType({})
+) -> Engine:
+    """The engine for a configuration. Raises what `load_network` raises.
+
+    `before`: how far each instrument was judged before a restart.
+    """
+    before = dict(before)
     inference = load_network(config.picking)
     provenance = _provenance(config, inference.identity)
 
@@ -55,6 +87,7 @@ def build_engine(config: Config, clock: Clock) -> Engine:
             detector,
             inference.open(),
             urgent=config.picking.is_urgent(station.instrument.channel("Z")),
+            before=before.pop(str(station.instrument), None),
         )
 
     waveforms = config.waveforms
@@ -69,7 +102,7 @@ def build_engine(config: Config, clock: Clock) -> Engine:
         batch_stations=config.picking.batch_stations,
         silence_flush_s=waveforms.silence_flush_s,
     )
-    return Engine(bank, scheduler, inference, Picker(provenance))
+    return Engine(bank, scheduler, inference, Picker(provenance), Picker(provenance), before)
 
 
 def load_network(picking: PickingConfig) -> Inference | WindowInference:

@@ -1,12 +1,13 @@
 """Which stations are due for which blocks, gathered into batches of equal length."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 
 from streamer.clock import Clock
 from streamer.picking.track import Step, Track
+from streamer.seedid import Instrument
 from streamer.timebase import NS_PER_S
 from streamer.waveforms.records import Record
 from streamer.waveforms.stations import SLOTS, Station, StationBank
@@ -49,6 +50,7 @@ class Scheduler:
         self.step_blocks = step_blocks
         self._batch_stations = batch_stations
         self._silence_flush_s = silence_flush_s
+        self._listening_since_ns: int | None = 0  # clock of the connection; None without one
         self._tracks: dict[Station, Track | None] = {}
         self._swept_ns = 0
 
@@ -74,6 +76,13 @@ class Scheduler:
         self._bank.changed[station] = None  # its next steps make room: let them not wait
         return False
 
+    def listen(self, *, connected: bool) -> None:
+        """Whether what stations send would arrive; always, if this is never called."""
+        if not connected:
+            self._listening_since_ns = None
+        elif self._listening_since_ns is None:
+            self._listening_since_ns = self._clock()
+
     def collect(self, least_blocks: int | None = None) -> list[list[Step]]:
         """Batches of the steps that are due now: urgent stations first, then most blocks first.
 
@@ -86,8 +95,38 @@ class Scheduler:
             self._swept_ns = now_ns
         changed = self._bank.take_changed()
         stations = self._bank.stations.values() if everywhere else changed
-        batches = self._collect(stations, least_blocks or self.step_blocks, self._silence_flush_s)
+        batches = self._collect(stations, least_blocks or self.step_blocks)
         return batches + self._retire() if self._bank.retired else batches
+
+    def tracks(self) -> Iterator[Track]:
+        """The tracks of all stations that have one."""
+        return (track for track in self._tracks.values() if track is not None)
+
+    def needed_from_ns(self, instrument: Instrument) -> tuple[int, bool] | None:
+        """Which data a restart needs of an instrument, those that end later; None if of none.
+
+        And whether any more can come of them: not if it is silent and gave out all it has.
+        """
+        station = self._bank.stations[instrument]
+        track = self._track(station)
+        if track is None:
+            return None if station.rate is not None else (0, True)
+        if any(retired.instrument == instrument for retired in self._bank.retired):
+            return 0, True
+        now_ns = self._clock()
+        over = (
+            self._is_silent(station, now_ns)
+            and track.given_out
+            and not track.ready_blocks(now_ns, patient=False)
+        )
+        return track.needed_from_ns(), not over
+
+    def _is_silent(self, station: Station, now_ns: int) -> bool:
+        """While nobody listens, a station is not silent: its data wait at the server."""
+        if self._listening_since_ns is None:
+            return False
+        listening_s = (now_ns - self._listening_since_ns) / NS_PER_S
+        return min(station.silent_for_s(now_ns), listening_s) > self._silence_flush_s
 
     def finish(self) -> list[list[Step]]:
         """The data end here for good: the steps of all that is left, as if all had fallen silent.
@@ -95,13 +134,14 @@ class Scheduler:
         The batches are to be taken in order: a station may be in several.
         """
         batches: list[list[Step]] = []
-        while due := self._collect(self._bank.stations.values(), 1, -1.0) + self._retire():
+        stations = self._bank.stations.values()
+        while due := self._collect(stations, 1, ended=True) + self._retire():
             batches += due
         return batches
 
     def _retire(self) -> list[list[Step]]:
         """The next step of each station that was replaced; one that has none left is forgotten."""
-        batches = self._collect(self._bank.retired, 1, -1.0)
+        batches = self._collect(self._bank.retired, 1, ended=True)
         going_on = {step.track.station for batch in batches for step in batch}
         for station in [s for s in self._bank.retired if s not in going_on]:
             self._bank.retired.remove(station)
@@ -110,7 +150,7 @@ class Scheduler:
         return batches
 
     def _collect(
-        self, stations: Iterable[Station], least_blocks: int, silence_flush_s: float
+        self, stations: Iterable[Station], least_blocks: int, *, ended: bool = False
     ) -> list[list[Step]]:
         now_ns = self._clock()
         alike: dict[tuple[bool, int], list[Step]] = defaultdict(list)
@@ -118,15 +158,15 @@ class Scheduler:
             track = self._track(station)
             if track is None:
                 continue
-            silent = station.silent_for_s(now_ns) > silence_flush_s
-            least = 1 if silent or track.urgent else least_blocks
+            silent = ended or self._is_silent(station, now_ns)
             ready = track.ready_blocks(now_ns, patient=not silent)
+            least = 1 if silent or track.urgent or track.learns else least_blocks
             step = track.advance(_longest_step(ready)) if ready >= least else None
-            if step is None and silent:
+            if step is None and (silent or track.flush_due):
                 step = track.finish()
             if step is not None:
                 alike[track.urgent, step.blocks].append(step)
-                if step.blocks < ready:
+                if step.blocks < ready or track.learns:
                     self._bank.changed[station] = None
         return self._batches(alike)
 

@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from model.onsets import Onset, OnsetDetector
 from model.preprocess import BLOCK, MODEL_RATE, Resampler
+from streamer.picking.judged import EXTRA_BLOCKS, LONGEST_REBUILD_NS, Judged
 from streamer.picks import Pick
-from streamer.timebase import NS_PER_S
+from streamer.timebase import NS_PER_S, sample_time_ns
 from streamer.waveforms.ring import ChannelRing
 from streamer.waveforms.stations import SLOT_COUNT, Station
 
@@ -65,7 +66,8 @@ class Step:
     blocks), which of them depend on received samples only. Data begin at `begins`, a sample index
     at the rate of the network: nothing before it is to be given out. `fresh`: nothing that the
     network remembers counts. `ends`: no data follow for now, give out what waits for them; such a
-    step has no blocks. The last of the data arrived at `arrived_ns`.
+    step has no blocks. The last of the data arrived at `arrived_ns`. `again`: before a restart this
+    was done already, and its messages are known.
     """
 
     track: "Track"
@@ -77,6 +79,7 @@ class Step:
     fresh: bool
     ends: bool
     arrived_ns: int
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,8 @@ class Track:
     """State of one station between steps: its position, its onsets, its unfinished picks.
 
     `row` is its place in the memory of the network. An `urgent` station is served first, and at
-    every block even when the others advance in wider steps.
+    every block even when the others advance in wider steps. `before`: how far it was before a
+    restart; up to there it only learns again what it knew.
     """
 
     def __init__(
@@ -125,6 +129,7 @@ class Track:
         row: int = 0,
         *,
         urgent: bool = False,
+        before: Judged | None = None,
     ) -> None:
         rate = station.rate
         if rate is None:
@@ -150,6 +155,10 @@ class Track:
         # that completes the next block.
         self._unread = self._needed = 0
         self.roomy_until_ns = 0  # a record that ends before displaces nothing unread
+        self._before = before  # until it is reached
+        self._judged_block: int | None = None  # all messages of the blocks before it were made
+        self._flushed_block: int | None = None  # the last one at which `finish` was judged
+        self.restart_gap_s = 0.0  # missing since a restart
 
     def ready_blocks(self, now_ns: int, *, patient: bool = True) -> int:
         """How many new blocks are complete on all components worth waiting for.
@@ -161,12 +170,15 @@ class Track:
             return 0
         if self._begins is None:
             self._begin(self._first_block_from(0))
+            self._look_back(self.next_block)
         end = min(ring.end for ring in rings)
-        return self._complete(end) - self.next_block if end >= self._needed else 0
+        ready = self._complete(end) - self.next_block if end >= self._needed else 0
+        return ready if self._before is None else self._up_to_known(self._before, ready)
 
     def advance(self, blocks: int) -> Step:
         """Take `blocks` new blocks from the rings."""
         first = self.next_block
+        again = self._again()
         start, stop = first * BLOCK, (first + blocks) * BLOCK
         raw_start, raw_stop = self.resampler.input_range(start, stop)
         raw = np.empty((SLOT_COUNT, raw_stop - raw_start))
@@ -187,6 +199,7 @@ class Track:
             fresh=self._fresh,
             ends=False,
             arrived_ns=self.station.arrived_ns,
+            again=again,
         )
         self._fresh = False
         self._move_to(first + blocks)
@@ -207,6 +220,7 @@ class Track:
         """
         if self._begins is None or self._finished == self.next_block or self._fresh:
             return None
+        again = self._again(ends=True)
         self._finished = self.next_block
         return Step(
             track=self,
@@ -218,7 +232,56 @@ class Track:
             fresh=False,
             ends=True,
             arrived_ns=self.station.arrived_ns,
+            again=again,
         )
+
+    @property
+    def learns(self) -> bool:
+        """Whether it is still where it has been before a restart."""
+        return self._before is not None
+
+    @property
+    def flush_due(self) -> bool:
+        """Whether the picks were given out here without what follows, before a restart."""
+        before = self._before
+        return (
+            before is not None
+            and before.flushed_ns is not None
+            and self._block_of(before.flushed_ns) == self.next_block
+            and self._finished != self.next_block
+            and not self._fresh
+        )
+
+    @property
+    def given_out(self) -> bool:
+        """Whether nothing that was taken from the rings waits for what follows it."""
+        return self._fresh or self._judged_block == self.next_block == self._finished
+
+    def note_judged(self, step: Step) -> None:
+        """All messages of a step were made."""
+        self._judged_block = step.first_block + step.blocks
+        if step.ends:
+            self._flushed_block = step.first_block
+
+    def judged(self) -> Judged | None:
+        """How far all messages were made; None if none can have been."""
+        if self._before is not None or self._judged_block is None:
+            return self._before
+        flushed = self._flushed_block
+        return Judged(
+            time_ns=self._block_ns(self._judged_block),
+            rate=str(self.rate),
+            flushed_ns=None if flushed is None else self._block_ns(flushed),
+            settled=tuple(self.settled),
+            provisional=tuple(self.provisional),
+        )
+
+    def needed_from_ns(self) -> int:
+        """Data that end later are needed to go on after a restart; all of them if 0."""
+        judged = self.judged()
+        if judged is None:
+            return 0
+        return judged.time_ns - self._block_ns(self.context.kept + EXTRA_BLOCKS)
 
     def has_room(self, ring: ChannelRing, stop: int) -> bool:
         """Whether data up to sample `stop` fit in `ring` without displacing what is not taken."""
@@ -232,6 +295,46 @@ class Track:
     def give_up_behind(self) -> None:
         """Wait no longer for the components that keep the next block from being complete."""
         self.station.give_up_before(self._needed)
+
+    def _again(self, *, ends: bool = False) -> bool:
+        """Whether the next step was judged before a restart; if not, it goes on from there."""
+        before = self._before
+        if before is None:
+            return False
+        if self.next_block < self._block_of(before.time_ns) or (ends and self.flush_due):
+            return True
+        self._before = None
+        if before.rate == str(self.rate):
+            self.provisional = list(before.provisional)
+            self.settled = list(before.settled) or self.settled
+        return False
+
+    def _up_to_known(self, before: Judged, ready: int) -> int:
+        """Of so many blocks those up to the next place that was one before the restart."""
+        if self.flush_due:
+            return 0
+        known = [self._block_of(ns) for ns in (before.flushed_ns, before.time_ns) if ns is not None]
+        ahead = [block - self.next_block for block in known if block > self.next_block]
+        return min([ready, *ahead])
+
+    def _look_back(self, block: int) -> None:
+        """Data begin with `block`: compare with where the restart was."""
+        before = self._before
+        if before is None:
+            return
+        behind_ns = before.time_ns - self._block_ns(block)
+        if behind_ns > LONGEST_REBUILD_NS:
+            self._before = None
+        else:
+            self.restart_gap_s = max(-behind_ns, 0) / NS_PER_S
+
+    def _block_ns(self, block: int) -> int:
+        """Time of its first sample, or length of so many blocks."""
+        return sample_time_ns(block * BLOCK, self.rate)
+
+    def _block_of(self, time_ns: int) -> int:
+        """Inverse of `_block_ns`."""
+        return round(time_ns * self.rate / (BLOCK * NS_PER_S))
 
     def _begin(self, block: int) -> None:
         self._begins = block

@@ -52,14 +52,14 @@ def replaying(*arguments: object) -> Iterator[str]:
 
 
 class Daemon:
-    """`msnet-stream run` with its log in `folder`."""
+    """`msnet-stream run` with its log, and unless told otherwise its state, in `folder`."""
 
     def __init__(self, folder: Path, *arguments: object, **environment: str) -> None:
         self.log_path = folder / "daemon.log"
         with self.log_path.open("ab") as output:
             self.process = subprocess.Popen(
                 [*COMMAND, "run", *map(str, arguments)],
-                env={**os.environ, **environment},
+                env={**os.environ, "STATE_DIRECTORY": str(folder / "state"), **environment},
                 stdout=output,
                 stderr=output,
             )

@@ -153,7 +153,7 @@ def test_a_password_is_asked_for_and_taken_from_the_environment(
     try:
         with replaying(archive) as server:
             arguments = ("--stations", "BW.*", "--server", server, "--redis", url)
-            refused = msnet_stream("run", *arguments)
+            refused = msnet_stream("run", *arguments, STATE_DIRECTORY=str(tmp_path / "state"))
             assert refused.returncode == 77
             assert "MSNET_STREAM_REDIS_PASSWORD" in refused.stderr
             with Daemon(tmp_path, *arguments, MSNET_STREAM_REDIS_PASSWORD="s3cret") as daemon:

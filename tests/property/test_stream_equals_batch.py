@@ -1,9 +1,10 @@
 """Invariant 1: the same samples give the same messages, however they arrive."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from model.preprocess import PreprocessConfig
 from streamer.clock import DataClock
 from streamer.config import Config, PickingConfig, WaveformsConfig
 from streamer.picking.engine import Engine, build_engine
+from streamer.picking.judged import Judged
 from streamer.picks import Pick
 from streamer.seedid import Nslc
 from streamer.timebase import NS_PER_S, sample_time_ns
@@ -101,10 +103,12 @@ def own_weights(folder: Path) -> Path:
     return path
 
 
-def new_engine(picking: PickingConfig) -> tuple[Engine, DataClock]:
+def new_engine(
+    picking: PickingConfig, before: Mapping[str, Judged] = MappingProxyType({})
+) -> tuple[Engine, DataClock]:
     clock = DataClock()
     waveforms = WaveformsConfig(buffer_s=2 * LENGTH_S)  # all in one record must fit as well
-    engine = build_engine(Config(picking=picking, waveforms=waveforms), clock)
+    engine = build_engine(Config(picking=picking, waveforms=waveforms), clock, before)
     for _, record in channels():
         engine.bank.declare(record.nslc)
     return engine, clock
