@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from streamer.association.geodesy import Floats, distances_km, moved
+from streamer.association.magnitude import ATTENUATIONS
 from streamer.association.stations import Station
 from streamer.association.traveltimes import first_arrival_s
 from streamer.association.velocity import LayeredModel
@@ -21,6 +22,7 @@ from streamer.picks import Phase, Pick, pick_id
 from streamer.seedid import Instrument
 from streamer.timebase import NS_PER_S
 
+ATTENUATION = ATTENUATIONS["hutton-boore-1987"]
 CENTRE_LAT, CENTRE_LON = 46.8, 9.9
 CRUST = LayeredModel.from_layers(
     [(-3.0, 4.8, 2.75), (2.0, 5.8, 3.35), (10.0, 6.15, 3.55), (24.0, 6.7, 3.85)]
@@ -33,6 +35,7 @@ OMORI_C_S = 20.0  # aftershock rate ~ 1 / (t + c)
 BACKGROUND_SHARE, AFTERSHOCK_SHARE = 0.3, 0.35
 # S is about three times as large as P; magnitudes are those of S.
 P_AMPLITUDE_SHARE = 0.35
+AMPLITUDE_SCATTER = 0.15  # of log10, by radiation pattern and ground
 # A wave of this many times the noise is picked as often as not; log10 width of the transition.
 HALF_SEEN_SNR, SEEN_WIDTH = 3.0, 0.12
 OUTLIER_FACTOR = 8.0
@@ -215,7 +218,7 @@ class _Picking:
         picks = []
         for i, station in enumerate(self._stations):
             hypocentral_km = math.hypot(away_km[i], event.depth_km + station.elev_km)
-            amplitude_mm = 10 ** (event.magnitude - _distance_correction(hypocentral_km))
+            amplitude_mm = 10 ** (event.magnitude - float(ATTENUATION.at(np.array(hypocentral_km))))
             for phase, v_km_s, share in (
                 ("P", self._model.vp_km_s, P_AMPLITUDE_SHARE),
                 ("S", self._model.vs_km_s, 1.0),
@@ -223,8 +226,8 @@ class _Picking:
                 travel_s = first_arrival_s(
                     away_km[i], event.depth_km, station.depth_km, self._model.top_km, v_km_s
                 )
-                snr = share * amplitude_mm / self._noise_mm[i]
-                pick = self._seen(event, i, phase, float(travel_s), snr)  # type: ignore[arg-type]
+                arrival = (phase, float(travel_s), share * amplitude_mm)
+                pick = self._seen(event, i, *arrival)  # type: ignore[arg-type]
                 picks += [(pick, event.number)] if pick else []
         return picks
 
@@ -237,14 +240,16 @@ class _Picking:
             station = int(rng.integers(len(self._stations)))
             t_ns = scenario.start_ns + round(rng.uniform(0, scenario.duration_s) * NS_PER_S)
             phase: Phase = "P" if rng.uniform() < 0.6 else "S"
-            picks.append(self._pick(station, phase, t_ns, rng.beta(2, 4) * 0.7 + 0.3, None))
+            picks.append(self._pick(station, phase, t_ns, rng.beta(2, 4) * 0.7 + 0.3))
         return picks
 
     def _seen(
-        self, event: TrueEvent, station: int, phase: Phase, travel_s: float, snr: float
+        self, event: TrueEvent, station: int, phase: Phase, travel_s: float, amplitude_mm: float
     ) -> Pick | None:
         """The pick of one arrival, None if it is missed."""
         scenario, rng = self._scenario, self._rng
+        amplitude_mm *= 10 ** rng.normal(0, AMPLITUDE_SCATTER)
+        snr = amplitude_mm / self._noise_mm[station]
         seen = 1 / (1 + math.exp(-(math.log10(snr) - math.log10(HALF_SEEN_SNR)) / SEEN_WIDTH))
         if rng.uniform() > seen:
             return None
@@ -257,9 +262,18 @@ class _Picking:
             phase = "P"
         after_s = travel_s + error_s + longer * self._site_s[station]
         prob = 0.3 + 0.68 * seen * rng.beta(6, 1.5)
-        return self._pick(station, phase, event.t_ns + round(after_s * NS_PER_S), prob, snr)
+        t_ns = event.t_ns + round(after_s * NS_PER_S)
+        return self._pick(station, phase, t_ns, prob, round(snr, 2), round(amplitude_mm, 6))
 
-    def _pick(self, station: int, phase: Phase, t_ns: int, prob: float, snr: float | None) -> Pick:
+    def _pick(
+        self,
+        station: int,
+        phase: Phase,
+        t_ns: int,
+        prob: float,
+        snr: float | None = None,
+        amp: float | None = None,
+    ) -> Pick:
         place, latency_s = self._stations[station], self._scenario.latency_s
         made_ns = t_ns + round((latency_s + self._rng.exponential(latency_s)) * NS_PER_S)
         instrument = Instrument(place.net, place.sta, "", "HH")
@@ -270,11 +284,5 @@ class _Picking:
             model=MODEL_NAME, model_sha=MODEL_SHA, cfg=CONFIG_SHA, agency="SY",
             author="msnet-stream/synthetic", data_ns=made_ns, made_ns=made_ns, n_comp=3,
             lat=place.lat, lon=place.lon, elev=round(1000 * place.elev_km, 1),
-            snr=None if snr is None else round(snr, 2),
+            snr=snr, amp=amp, amp_unit=None if amp is None else "mm",
         )  # fmt: skip
-
-
-def _distance_correction(hypocentral_km: float) -> float:
-    """-log A0 of Hutton & Boore (1987): magnitude = log10 of the amplitude in mm + this."""
-    r = max(hypocentral_km, 1.0)
-    return 1.110 * math.log10(r / 100) + 0.00189 * (r - 100) + 3.0

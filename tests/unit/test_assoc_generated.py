@@ -8,9 +8,8 @@ import pytest
 
 from streamer.association.geodesy import distances_km
 from streamer.association.network import Network
-from streamer.association.offline import best_events
-from streamer.association.parameters import BestParameters
-from streamer.association.pickfiles import from_message, pick_table
+from streamer.association.offline import settled_events
+from streamer.association.pickfiles import from_message
 from streamer.association.scoring import detectable, score
 from streamer.association.synthetic import Scenario, Synthetic
 from streamer.association.traveltimes import first_arrival_s
@@ -28,8 +27,8 @@ def made():
 @pytest.fixture(scope="module")
 def found(made):
     """The events that the profile `best` finds in it."""
-    table = pick_table(map(from_message, made.picks), made.stations)
-    return best_events(Network.build(made.stations, made.model), table, BestParameters())
+    network = Network.build(made.stations, made.model)
+    return settled_events(network, map(from_message, made.picks))
 
 
 def test_a_seed_makes_one_network_and_another_seed_another(made):
@@ -90,6 +89,12 @@ def test_the_score_counts_found_missed_and_false_events(made, found):
     half = score(made, found[::2])
     assert len(half.matched) == len(found[::2])
     assert half.recall == pytest.approx(len(found[::2]) / len(possible))
+
+
+def test_magnitudes_are_those_that_made_the_amplitudes(made, found):
+    differences = [event.mag - true.magnitude for event, true in score(made, found).matched]
+    assert np.abs(np.median(differences)) < 0.1
+    assert 0.01 < np.std(differences) < 0.2
 
 
 def test_a_second_event_of_the_same_picks_and_one_of_false_picks_are_false(made, found):

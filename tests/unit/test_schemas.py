@@ -3,6 +3,7 @@
 import importlib.resources
 import json
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 from export_scene import EVENTS, PICKS
@@ -61,3 +62,21 @@ def test_an_event_message_with_a_wrong_value_is_not_valid():
     for change in ({"lat": 91}, {"version": 0}, {"status": "x"}, {"arrivals": [{}]}, {"v": "1"}):
         with pytest.raises(ValidationError):
             EVENT.validate(message | change)
+
+
+def rows(schema):
+    """The rows of the table of a message in docs/messages.md."""
+    for name, each in schema["properties"].items():
+        meaning = each["description"]
+        if "enum" in each:
+            choices = ", ".join(f"`{value}`" for value in each["enum"])
+            meaning = f"{meaning.removesuffix('.')}: {choices}."
+        yield f"| `{name}` | {'required' if name in schema['required'] else ''} | {meaning} |"
+
+
+def test_the_document_of_the_messages_has_the_tables_of_the_schemas():
+    text = (Path(__file__).parents[2] / "docs" / "messages.md").read_text()
+    arrivals = EVENT.schema["properties"]["arrivals"]["items"]
+    for schema in (PICK.schema, EVENT.schema, arrivals):
+        table = "\n".join(rows(schema))
+        assert table in text, f"docs/messages.md must have this table:\n{table}"
