@@ -17,20 +17,20 @@ from streamer.clock import DataClock
 from streamer.config import Config
 from streamer.errors import ConfigError, DataError, MsnetError
 from streamer.picking.engine import Engine, build_engine
+from streamer.picking.scheduler import STEP_BLOCKS
 from streamer.picking.track import Step
 from streamer.picks import Pick
 from streamer.seedid import Nslc
 from streamer.stationspec import StationSpec, parse_station_spec
 from streamer.timebase import NS_PER_S, iso
-from streamer.waveforms.merge import FileSpan, in_time_order, survey
+from streamer.waveforms.merge import FileSpan, by_cells, survey
 from streamer.waveforms.records import Record
 
 log = structlog.get_logger()
 
 # Data time between looks at the stations. Long steps cost less, and the rings must hold more than
 # one.
-ROUND_S = 240
-ROUND_BLOCKS = 240
+CELL_S = 240
 BUFFER_S = 600.0
 
 
@@ -95,6 +95,7 @@ class ArchivePicker:
         self.engine: Engine = build_engine(config.model_copy(update=longer_rings), self._clock)
         self.spans = spans
         self.rejected = 0
+        self._patience_ns = int(waveforms.component_timeout_s * NS_PER_S)
         self._channels: set[Nslc] = set().union(*(span.channels for span in spans))
         for channel in sorted(self._channels):
             try:
@@ -104,18 +105,20 @@ class ArchivePicker:
                 log.warning("channel_rejected", nslc=str(channel), error=str(error))
 
     def picks(self, on_progress: Callable[[int], None] = lambda t_ns: None) -> Iterator[Pick]:
-        """Picks as they become final, roughly by time; `on_progress` hears the data time, ns."""
-        due_ns = 0
-        for record in in_time_order(self.spans):
-            if record.nslc not in self._channels:
-                continue
-            self._clock.advance(record.start_ns)
-            if self._clock.now_ns >= due_ns:
-                due_ns = self._clock.now_ns + ROUND_S * NS_PER_S
-                on_progress(self._clock.now_ns)
-                yield from self._infer(self.engine.scheduler.collect(ROUND_BLOCKS))
-            yield from self._take(record)
-        yield from self._until_done()
+        """Picks as they become final, roughly by time; `on_progress` hears the data time, ns.
+
+        All of a cell is in the rings before its steps are taken: what is missing then is missing
+        for good, and the clock goes on by as long as the daemon would wait for it.
+        """
+        for end_ns, runs in by_cells(self.spans, CELL_S):
+            self._clock.advance(end_ns)
+            for run in runs:
+                if run.nslc in self._channels:
+                    yield from self._take(run)
+            self._clock.advance(end_ns + self._patience_ns)
+            on_progress(end_ns)
+            yield from self._until_done(STEP_BLOCKS[-1] // 4)
+        yield from self._until_done(1)
         yield from self._infer(self.engine.scheduler.finish())
 
     def _take(self, record: Record) -> Iterator[Pick]:
@@ -131,8 +134,8 @@ class ArchivePicker:
             self.rejected += 1
             log.warning("record_rejected", error=str(error))
 
-    def _until_done(self) -> Iterator[Pick]:
-        while batches := self.engine.scheduler.collect(1):
+    def _until_done(self, least_blocks: int) -> Iterator[Pick]:
+        while batches := self.engine.scheduler.collect(least_blocks):
             yield from self._infer(batches)
 
     def _infer(self, batches: Iterable[list[Step]]) -> Iterator[Pick]:

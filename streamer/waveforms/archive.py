@@ -3,6 +3,7 @@
     find_files     names, folders and globs -> the files themselves, each once
     read_records   one file -> its records; what cannot be read is rejected, counted and logged
     read_archive   many files -> their records
+    read_extents   many files -> channels and times of their records
     pack           many files -> miniSEED 2 records of 512 bytes, by start time
 
 miniSEED goes through `records.scan_file`; every other format goes through obspy.
@@ -14,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import structlog
@@ -22,11 +23,21 @@ import structlog
 from streamer.errors import DataError, NoInputError
 from streamer.seedid import Nslc
 from streamer.timebase import NS_PER_S, as_rate, continuity_tolerance_ns
-from streamer.waveforms.records import RECORD_BYTES, Record, decode_header, encode, scan_file
+from streamer.waveforms.records import (
+    RECORD_BYTES,
+    Extent,
+    Record,
+    decode_header,
+    encode,
+    scan_file,
+    scan_headers,
+)
 
 log = structlog.get_logger()
 
 Reject = Callable[[str], None]
+_Found = TypeVar("_Found")
+_Scan = Callable[[Path, Reject], Iterator[tuple[bytes, _Found]]]
 
 # Formats without a network code (GSE2, most SAC files) get the FDSN's code for test data.
 UNKNOWN_NETWORK = "XX"
@@ -58,16 +69,14 @@ def find_files(paths: Iterable[str | Path]) -> list[Path]:
     return sorted(by_target.values())
 
 
-def read_records(
-    path: Path, on_reject: Reject | None = None, *, log_rejects: bool = True
-) -> Iterator[Record]:
+def read_records(path: Path, on_reject: Reject | None = None) -> Iterator[Record]:
     """Every waveform record of a file, in file order; integers as int32 where they fit.
 
     A part that cannot be read is left out, told to `on_reject` (one call each, with the reason) and
-    logged, once per file with the count, as `record_rejected` (unless it was before).
+    logged, once per file with the count, as `record_rejected`.
     Raises NoInputError if the file cannot be opened, DataError if nothing in it can be read.
     """
-    for _, record in _scan(path, on_reject, log_rejects):
+    for _, record in _scan(path, on_reject, scan_file):
         yield record
 
 
@@ -79,8 +88,20 @@ def read_archive(
     Raises as `find_files` and `read_records`; but a file without waveforms that was met inside a
     folder is a rejection, and only a folder without any waveform a DataError.
     """
-    for path, _, record in _scan_archive(paths, on_reject):
+    for path, _, record in _scan_archive(paths, on_reject, scan_file):
         yield path, record
+
+
+def read_extents(
+    paths: Iterable[str | Path], on_reject: Reject | None = None
+) -> Iterator[tuple[Path, Extent]]:
+    """What `read_archive` gives, without the samples; of miniSEED it looks at headers only.
+
+    Samples that are corrupt are found when they are read; all is logged then. Raises as
+    `read_archive`.
+    """
+    for path, _, extent in _scan_archive(paths, on_reject, scan_headers, log_rejects=False):
+        yield path, extent if isinstance(extent, Extent) else extent.extent
 
 
 def pack(
@@ -98,7 +119,7 @@ def pack(
         raise ValueError(f"record_seconds must be positive, got {record_seconds}")
     packed: list[RawRecord] = []
     by_channel: dict[Nslc, list[Record]] = {}
-    for path, raw, record in _scan_archive(paths, on_reject):
+    for path, raw, record in _scan_archive(paths, on_reject, scan_file):
         if record_seconds is not None:
             by_channel.setdefault(record.nslc, []).append(record)
         elif raw is not None and len(raw) == RECORD_BYTES and not raw.startswith(b"MS\x03"):
@@ -129,15 +150,19 @@ def _files_behind(given: Path) -> Iterator[Path]:
 
 
 def _scan_archive(
-    paths: Iterable[str | Path], on_reject: Reject | None
-) -> Iterator[tuple[Path, bytes | None, Record]]:
+    paths: Iterable[str | Path],
+    on_reject: Reject | None,
+    scan: _Scan[_Found],
+    *,
+    log_rejects: bool = True,
+) -> Iterator[tuple[Path, bytes | None, _Found | Record]]:
     given = [Path(path) for path in paths]
     named = {path.resolve() for path in given if path.is_file()}
     useless: list[str] = []
     any_record = False
     for path in find_files(given):
         try:
-            for raw, record in _scan(path, on_reject):
+            for raw, record in _scan(path, on_reject, scan, log_rejects=log_rejects):
                 any_record = True
                 yield path, raw, record
         except DataError as error:
@@ -156,15 +181,15 @@ def _scan_archive(
 
 
 def _scan(
-    path: Path, on_reject: Reject | None, log_rejects: bool = True
-) -> Iterator[tuple[bytes | None, Record]]:
-    """(raw miniSEED record or None, record) of one file; see `read_records`."""
+    path: Path, on_reject: Reject | None, scan: _Scan[_Found], *, log_rejects: bool = True
+) -> Iterator[tuple[bytes | None, _Found | Record]]:
+    """(raw miniSEED record or None, what `scan` gives for it) of one file; see `read_records`."""
     reasons = _Rejections(path, on_reject)
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty; delete it or fetch it again")
-        if next(scan_file(path, lambda reason: None), None) is not None:
-            yield from scan_file(path, reasons.add)
+        if next(scan(path, lambda reason: None), None) is not None:
+            yield from scan(path, reasons.add)
         else:
             for record in _foreign_records(path, reasons.add):
                 yield None, record

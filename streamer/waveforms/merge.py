@@ -1,19 +1,22 @@
-"""Many files -> one sequence of records by start time, as a network would have sent them.
+"""Many files -> their data by time, as a network would have sent them, in long runs.
 
-Files are read twice: once to learn when each begins and whether it is in order, then only while the
-sequence passes through them. A file in order (an SDS day file) costs one record of memory; one that
-holds its channels one after the other is sorted in memory.
+Files are read twice: once, the headers only, to learn when each begins and whether it is in order;
+then while the time passes through them. A file in order (an SDS day file) costs the memory of a
+cell; one that holds its channels one after the other is held as a whole.
 """
 
-import heapq
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from streamer.seedid import Nslc
-from streamer.waveforms.archive import Reject, read_archive, read_records
-from streamer.waveforms.records import PIECE_S, Record
+from streamer.timebase import NS_PER_S
+from streamer.waveforms.archive import Reject, read_extents, read_records
+from streamer.waveforms.records import Record
+from streamer.waveforms.ring import grid_place
 
 
 @dataclass
@@ -38,46 +41,109 @@ def survey(
     """
     spans: dict[Path, FileSpan] = {}
     latest_ns = 0
-    for path, record in read_archive(paths, on_reject):
+    for path, (nslc, start_ns, end_ns) in read_extents(paths, on_reject):
         span = spans.get(path)
         if span is None:
             if on_file:
                 on_file(path)
-            span = spans[path] = FileSpan(path, record.start_ns, record.end_ns)
-            latest_ns = record.start_ns
-        for piece in record.pieces(PIECE_S):
-            span.in_order &= piece.start_ns >= latest_ns
-            latest_ns = piece.start_ns
-        span.start_ns = min(span.start_ns, record.start_ns)
-        span.end_ns = max(span.end_ns, record.end_ns)
-        span.channels.add(record.nslc)
+            span = spans[path] = FileSpan(path, start_ns, end_ns)
+            latest_ns = start_ns
+        span.in_order &= start_ns >= latest_ns
+        latest_ns = start_ns
+        span.start_ns = min(span.start_ns, start_ns)
+        span.end_ns = max(span.end_ns, end_ns)
+        span.channels.add(nslc)
     return sorted(spans.values(), key=lambda span: (span.start_ns, str(span.path)))
 
 
-def in_time_order(spans: Iterable[FileSpan]) -> Iterator[Record]:
-    """All records of the surveyed files by start time, in pieces of at most `PIECE_S`."""
+def by_cells(
+    spans: Iterable[FileSpan], cell_s: int, on_reject: Reject | None = None
+) -> Iterator[tuple[int, list[Record]]]:
+    """The data of the surveyed files, cell of time by cell: (its end, UTC ns; runs).
+
+    Cells are `cell_s` seconds of the absolute grid. In one, each channel has its data by time, and
+    records that continue each other are one run. What `records` has nothing of is left out.
+    """
+    cell_ns = cell_s * NS_PER_S
     waiting = sorted(spans, key=lambda span: (span.start_ns, str(span.path)), reverse=True)
-    number = count()
-    heads: list[tuple[int, int, Record, Iterator[Record]]] = []
+    sources: list[_Source] = []
+    while sources or waiting:
+        starts = [source.start_ns for source in sources]
+        starts += [waiting[-1].start_ns] if waiting else []
+        end_ns = (min(starts) // cell_ns + 1) * cell_ns
+        while waiting and waiting[-1].start_ns < end_ns:
+            sources.append(_Source(_records(waiting.pop(), on_reject)))
+        records = [record for source in sources for record in source.take(end_ns)]
+        sources = [source for source in sources if source.more]
+        if records:
+            yield end_ns, list(_runs(records))
 
-    def push(records: Iterator[Record]) -> None:
-        record = next(records, None)
-        if record is not None:
-            heapq.heappush(heads, (record.start_ns, next(number), record, records))
 
-    while heads or waiting:
-        if waiting and (not heads or waiting[-1].start_ns <= heads[0][0]):
-            push(_pieces(waiting.pop()))
-        else:
-            _, _, record, records = heapq.heappop(heads)
+class _Source:
+    """The records of one file, as far as they are needed."""
+
+    def __init__(self, records: Iterator[Record]) -> None:
+        self._records = records
+        self._next = next(records, None)
+        self._rests: list[Record] = []  # of records that go on beyond what was taken
+
+    @property
+    def more(self) -> bool:
+        """Whether anything is left."""
+        return self._next is not None or bool(self._rests)
+
+    @property
+    def start_ns(self) -> int:
+        """Where what is left begins."""
+        left = [*self._rests, *([self._next] if self._next else [])]
+        return min(record.start_ns for record in left)
+
+    def take(self, end_ns: int) -> Iterator[Record]:
+        """What lies before `end_ns`."""
+        rests, self._rests = self._rests, []
+        for record in rests:
+            yield from self._before(record, end_ns)
+        while self._next is not None and self._next.start_ns < end_ns:
+            yield from self._before(self._next, end_ns)
+            self._next = next(self._records, None)
+
+    def _before(self, record: Record, end_ns: int) -> Iterator[Record]:
+        if record.end_ns <= end_ns:
             yield record
-            push(records)
+            return
+        before, rest = record.cut(end_ns)
+        if before is not None:
+            yield before
+        if rest is not None:
+            self._rests.append(rest)
 
 
-def _pieces(span: FileSpan) -> Iterator[Record]:
-    pieces = (
-        piece
-        for record in read_records(span.path, log_rejects=False)  # the survey told of them
-        for piece in record.pieces(PIECE_S)
-    )
-    return pieces if span.in_order else iter(sorted(pieces, key=lambda piece: piece.start_ns))
+def _records(span: FileSpan, on_reject: Reject | None) -> Iterator[Record]:
+    records = read_records(span.path, on_reject)
+    return records if span.in_order else iter(sorted(records, key=lambda each: each.start_ns))
+
+
+def _runs(records: list[Record]) -> Iterator[Record]:
+    """Records, joined where one continues the other on the grid with the same clock offset."""
+    channels: dict[Nslc, list[Record]] = defaultdict(list)
+    for record in records:
+        channels[record.nslc].append(record)
+    for channel in channels.values():
+        channel.sort(key=lambda record: record.start_ns)
+        parts: list[Record] = []
+        expected = None
+        for record in channel:
+            index, offset_ms = grid_place(record.start_ns, record.rate)
+            kind = record.rate, record.samples.dtype, record.flags, record.timing_quality, offset_ms
+            if parts and (kind, index) != expected:
+                yield _joined(parts)
+                parts = []
+            parts.append(record)
+            expected = kind, index + len(record.samples)
+        yield _joined(parts)
+
+
+def _joined(parts: list[Record]) -> Record:
+    if len(parts) == 1:
+        return parts[0]
+    return replace(parts[0], samples=np.concatenate([part.samples for part in parts]))

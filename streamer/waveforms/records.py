@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from pymseed import (
 from streamer.errors import DataError
 from streamer.seedid import Nslc
 from streamer.timebase import NS_PER_S, as_rate
-from streamer.waveforms.unpack import unpack
+from streamer.waveforms.unpack import read_header, unpack
 
 PIECE_S = (
     10  # longest run that enters a ring at once: components advance together, no ring overflows
@@ -54,6 +55,17 @@ _ENCODING = {
 }
 
 
+class Extent(NamedTuple):
+    """The channel of a record, and the half-open range of UTC ns that it covers."""
+
+    nslc: Nslc
+    start_ns: int
+    end_ns: int
+
+
+_Found = TypeVar("_Found")
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One contiguous run of samples of one channel.
@@ -77,6 +89,25 @@ class Record:
             self.rate.numerator
         )
 
+    @property
+    def extent(self) -> Extent:
+        """Without the samples."""
+        return Extent(self.nslc, self.start_ns, self.end_ns)
+
+    def cut(self, t_ns: int) -> tuple["Record | None", "Record | None"]:
+        """What lies before UTC `t_ns`, and the rest; None for nothing."""
+        ahead = (t_ns - self.start_ns) * self.rate.numerator
+        count = -(-ahead // (NS_PER_S * self.rate.denominator))
+        if count <= 0:
+            return None, self
+        if count >= len(self.samples):
+            return self, None
+        return self._part(0, count), self._part(count, len(self.samples))
+
+    def _part(self, first: int, stop: int) -> "Record":
+        lead_ns = first * NS_PER_S * self.rate.denominator // self.rate.numerator
+        return replace(self, start_ns=self.start_ns + lead_ns, samples=self.samples[first:stop])
+
     def pieces(self, longest_s: int) -> Iterator["Record"]:
         """The record in consecutive records of at most `longest_s`; most are one piece."""
         if len(self.samples) * self.rate.denominator <= longest_s * self.rate.numerator:
@@ -84,9 +115,7 @@ class Record:
             return
         step = max(int(longest_s * self.rate), 1)
         for first in range(0, len(self.samples), step):
-            lead_ns = first * NS_PER_S * self.rate.denominator // self.rate.numerator
-            piece = self.samples[first : first + step]
-            yield replace(self, start_ns=self.start_ns + lead_ns, samples=piece)
+            yield self._part(first, first + step)
 
 
 def decode(data: bytes) -> Record:
@@ -125,6 +154,21 @@ def scan_file(path: Path, on_reject: Callable[[str], None]) -> Iterator[tuple[by
     is not believed. Memory stays bounded whatever the size of the file.
     Raises OSError; a file without any record yields nothing.
     """
+    return _scan(path, on_reject, _unpacked)
+
+
+def scan_headers(path: Path, on_reject: Callable[[str], None]) -> Iterator[tuple[bytes, Extent]]:
+    """As `scan_file`, without looking at the samples where the header makes sense."""
+    for raw, found in _scan(path, on_reject, _headed):
+        yield raw, found if isinstance(found, Extent) else found.extent
+
+
+def _scan(
+    path: Path,
+    on_reject: Callable[[str], None],
+    take: Callable[[bytes, int], tuple[_Found, int] | None],
+) -> Iterator[tuple[bytes, _Found | Record]]:
+    """What `take` makes of the record at a position, with its length; else the record itself."""
     _allocate_as_needed()
     with path.open("rb") as file:
         buffer, position, offset = b"", 0, 0  # `offset` is the place of buffer[0] in the file
@@ -138,21 +182,13 @@ def scan_file(path: Path, on_reject: Callable[[str], None]) -> Iterator[tuple[by
                 continue
             if position >= len(buffer):
                 return
-            if found := _unpacked(buffer, position):
-                record, length = found
-                yield buffer[position : position + length], record
-                position += length
-                continue
-            window = memoryview(buffer)[position : position + MAX_RECORD_BYTES]
             try:
-                # from_buffer, unlike parse, also sizes a last record that has no blockette 1000.
-                header = next(MS3Record.from_buffer(window, unpack_data=True))
-                record, length = _record(header, window), header.reclen
+                found, length = take(buffer, position) or _judged(buffer, position)
             except (MiniSEEDError, DataError) as error:
                 on_reject(f"byte {offset + position}: {error}")
                 position = _next_header(buffer, position + 1, at_end)
                 continue
-            yield buffer[position : position + length], record
+            yield buffer[position : position + length], found
             position += length
 
 
@@ -213,6 +249,27 @@ def _nslc(sourceid: str) -> Nslc:
 
 
 _rate = lru_cache(_RATES)(as_rate)
+
+
+def _judged(buffer: bytes, at: int) -> tuple[Record, int]:
+    """The record at byte `at`, and its length. Raises MiniSEEDError or DataError: what is wrong."""
+    window = memoryview(buffer)[at : at + MAX_RECORD_BYTES]
+    # from_buffer, unlike parse, also sizes a last record that has no blockette 1000.
+    header = next(MS3Record.from_buffer(window, unpack_data=True))
+    return _record(header, window), header.reclen
+
+
+def _headed(data: bytes, at: int) -> tuple[Extent, int] | None:
+    """Channel and time of the record at byte `at`, and its length; None for a closer look."""
+    header = read_header(data, at)
+    if header is None or header.length > MAX_RECORD_BYTES:
+        return None
+    try:
+        nslc, rate = _nslc(header.sourceid), _rate(header.samples_per_s)
+    except ValueError:
+        return None
+    length_ns = header.sample_count * NS_PER_S * rate.denominator // rate.numerator
+    return Extent(nslc, header.start_ns, header.start_ns + length_ns), header.length
 
 
 def _unpacked(data: bytes | memoryview, at: int) -> tuple[Record, int] | None:

@@ -88,6 +88,16 @@ class Arrival:
 CONTINUED = Arrival(Verdict.ACCEPTED)  # nearly every record
 
 
+def grid_place(start_ns: int, rate: Fraction) -> tuple[int, int]:
+    """Index of the grid position nearest to a time, and the time's offset from it in ms."""
+    index = sample_index(start_ns, rate)
+    return index, _offset_ms(start_ns - sample_time_ns(index, rate))
+
+
+def _offset_ms(offset_ns: int) -> int:
+    return (offset_ns + _ROUND_UP_NS) // NS_PER_MS
+
+
 class ChannelRing:
     """A bounded run of samples of one channel at one rate.
 
@@ -363,7 +373,7 @@ class ChannelRing:
 
     def _note_offset(self, first: int, stop: int, offset_ns: int) -> None:
         """The offset holds from `first` to `stop`; what follows keeps the one it had."""
-        offset_ms = (offset_ns + _ROUND_UP_NS) // NS_PER_MS
+        offset_ms = _offset_ms(offset_ns)
         if self._offsets_ms[-1:] == [offset_ms] and self._offset_from[-1] <= first:
             return  # nothing new: every record of a good clock
         left, right = bisect_left(self._offset_from, first), bisect_right(self._offset_from, stop)

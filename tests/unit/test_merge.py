@@ -1,6 +1,7 @@
-"""Many files become one sequence of records by start time, as a network would have sent them."""
+"""Many files become one sequence of runs of samples by time, as a network would have sent them."""
 
 import random
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 from streamer.errors import DataError, NoInputError
 from streamer.seedid import Nslc
 from streamer.timebase import NS_PER_S
-from streamer.waveforms.merge import in_time_order, survey
-from streamer.waveforms.records import PIECE_S, Record, encode
+from streamer.waveforms.merge import by_cells, survey
+from streamer.waveforms.records import Record, encode
 
 T0_NS = 1_600_000_000 * NS_PER_S
 HZ_100 = Fraction(100)
@@ -28,60 +29,98 @@ def write(path: Path, *records: Record) -> Path:
     return path
 
 
-def order(paths: list[Path]) -> list[tuple[float, str]]:
+def cells(paths: list[Path], cell_s: int = 20) -> list[tuple[float, list[tuple[float, str, int]]]]:
+    """(end of the cell, its runs: start, channel, samples), times in s since T0."""
     return [
-        ((piece.start_ns - T0_NS) / NS_PER_S, f"{piece.nslc.station}{piece.nslc.component}")
-        for piece in in_time_order(survey(paths))
+        (
+            (end_ns - T0_NS) / NS_PER_S,
+            [
+                (
+                    (run.start_ns - T0_NS) / NS_PER_S,
+                    f"{run.nslc.station}{run.nslc.component}",
+                    len(run.samples),
+                )
+                for run in runs
+            ],
+        )
+        for end_ns, runs in by_cells(survey(paths), cell_s)
     ]
 
 
-def test_records_of_all_files_come_by_start_time(tmp_path):
+def test_files_are_taken_together_cell_by_cell_whatever_their_order(tmp_path):
     paths = [
-        write(tmp_path / "late", *(record("LATE", start, 5) for start in (40, 45, 50))),
-        write(tmp_path / "a", *(record("A", start, 5) for start in (0, 5, 10))),
-        write(tmp_path / "b", *(record("B", start, 3) for start in (2, 5, 8))),
+        write(tmp_path / "late", *(record("LATE", start, 5) for start in (50, 55))),
+        write(tmp_path / "a", *(record("A", start, 5) for start in (0, 5, 15))),
+        write(tmp_path / "b", *(record("B", start, 3) for start in (2, 18))),
     ]
     expected = [
-        (0, "AZ"), (2, "BZ"), (5, "AZ"), (5, "BZ"), (8, "BZ"), (10, "AZ"),
-        (40, "LATEZ"), (45, "LATEZ"), (50, "LATEZ"),
-    ]  # fmt: skip
+        (20, [(0, "AZ", 1000), (2, "BZ", 300), (15, "AZ", 500), (18, "BZ", 200)]),
+        (40, [(20, "BZ", 100)]),
+        (60, [(50, "LATEZ", 1000)]),
+    ]
     for _ in range(3):
         random.shuffle(paths)
-        assert sorted(order(paths)) == expected
-        assert [start for start, _ in order(paths)] == [start for start, _ in expected]
+        assert [(end, sorted(runs)) for end, runs in cells(paths)] == expected
 
 
 def test_a_file_with_its_channels_one_after_the_other_is_put_in_order(tmp_path):
-    pieces = [record("A", start, 5, c) for c in "ZNE" for start in (0, 5, 10)]
-    starts = [start for start, _ in order([write(tmp_path / "file", *pieces)])]
-    assert starts == sorted(starts)
-
-
-def test_long_records_that_begin_together_are_taken_apart_together(tmp_path):
     """A trace per channel is what most formats hold: no channel may run ahead of the others."""
-    (tmp_path / "file.mseed").write_bytes(
+    path = tmp_path / "file.mseed"
+    path.write_bytes(
         b"".join(data for c in "ZNE" for data in encode(record("A", 0, 60, c), record_bytes=65_536))
     )
-    found = order([tmp_path / "file.mseed"])
-    assert [start for start, _ in found] == [n for n in range(0, 60, PIECE_S) for _ in "ZNE"]
+    expected = [(n + 20, [(n, f"A{c}", 2000) for c in "ZNE"]) for n in (0, 20, 40)]
+    assert cells([path]) == expected
+
+
+def test_channels_that_take_turns_in_a_file_in_order_are_all_in_their_cell(tmp_path):
+    """The record of one is cut at the end of the cell while those of the others still follow."""
+    taking_turns = [record("A", start, 12, c) for start in (0, 12, 24) for c in "ZNE"]
+    assert cells([write(tmp_path / "file", *taking_turns)]) == [
+        (20, [(0, f"A{c}", 2000) for c in "ZNE"]),
+        (40, [(20, f"A{c}", 1600) for c in "ZNE"]),
+    ]
 
 
 def test_no_sample_is_lost_or_changed(tmp_path):
-    whole = record("A", 0, 60)
+    whole = record("A", 3, 60)
     path = write(tmp_path / "file", whole)
-    pieces = list(in_time_order(survey([path])))
-    assert np.array_equal(np.concatenate([piece.samples for piece in pieces]), whole.samples)
-    assert all(len(piece.samples) <= PIECE_S * 100 for piece in pieces)
+    runs = [run for _, runs in by_cells(survey([path]), 7) for run in runs]
+    assert np.array_equal(np.concatenate([run.samples for run in runs]), whole.samples)
+
+
+@pytest.mark.parametrize(
+    ("second_s", "runs"),
+    [
+        (10.0, 1),
+        (10.0001, 1),  # headers round to 100 us
+        (10.004, 2),  # on the grid it continues, but another clock offset holds
+        (10.02, 2),
+        (9.99, 2),  # an overlap is for the ring to judge
+    ],
+)
+def test_only_what_a_ring_would_take_alike_is_joined(tmp_path, second_s, runs):
+    path = write(tmp_path / "file", record("A", 0, 10), record("A", second_s, 5))
+    ((_, found),) = by_cells(survey([path]), 20)
+    assert len(found) == runs
+    assert sum(len(run.samples) for run in found) == 1500
+
+
+def test_records_of_another_kind_of_number_are_a_run_of_their_own(tmp_path):
+    whole = record("A", 10, 5)
+    path = write(tmp_path / "file", record("A", 0, 10), replace(whole, samples=whole.samples / 3))
+    ((_, found),) = by_cells(survey([path]), 20)
+    assert [run.samples.dtype for run in found] == [np.int32, np.float64]
 
 
 def test_files_in_order_are_read_as_they_are_needed(tmp_path):
     """Days of one channel: the second is opened only when the first has come that far."""
     day = [write(tmp_path / f"day{n}", record("A", 100 * n, 100)) for n in range(2)]
-    pieces = in_time_order(survey(day))
-    assert (next(pieces).start_ns - T0_NS) / NS_PER_S == 0
+    taken = by_cells(survey(day), 50)
+    assert (next(taken)[1][0].start_ns - T0_NS) / NS_PER_S == 0
     day[1].unlink()
     with pytest.raises(NoInputError):
-        list(pieces)
+        list(taken)
 
 
 def test_the_survey_tells_what_a_file_holds(tmp_path):
@@ -95,14 +134,18 @@ def test_the_survey_tells_what_a_file_holds(tmp_path):
 
 
 def test_what_cannot_be_read_is_told_and_the_rest_used(tmp_path):
+    """Foreign bytes by the survey, corrupt samples only when they are read."""
     path = write(tmp_path / "file", record("A", 0, 5), record("A", 5, 5))
-    data = path.read_bytes()
+    data = bytearray(path.read_bytes())
+    data[64 + 4 * 5] ^= 1  # a difference in the first frame of the first record
     path.write_bytes(data + b"rubbish " * 10)
     rejected: list[str] = []
-    (span,) = survey([path], rejected.append)
-    assert len(list(in_time_order([span]))) == 2
+    spans = survey([path], rejected.append)
     assert len(rejected) == 1
-    assert "file" in rejected[0]
+    ((_, runs),) = by_cells(spans, 20, rejected.append)
+    assert [(run.start_ns - T0_NS) / NS_PER_S for run in runs] == [5]
+    assert ["corrupt" in each for each in rejected] == [False, True, False]
+    assert all("file" in each for each in rejected)
 
 
 def test_files_without_waveforms_are_an_error(tmp_path):
