@@ -285,8 +285,8 @@ def render_users(prefix: str, password: str) -> str:
     digest = hashlib.sha256(password.encode()).hexdigest()
     return (
         f"user default on #{digest} ~* &* +@all\n"
-        f"user viewer on nopass resetkeys %R~{prefix}:* -@all +ping +info +hello +auth "
-        "+xread +xrange +xrevrange +xinfo +xlen\n"
+        f"user viewer on nopass resetkeys resetchannels -@all %R~{prefix}:* "
+        "+ping +info +hello +auth +xread +xrange +xrevrange +xinfo +xlen\n"
     )
 
 

@@ -162,6 +162,8 @@ def _options(server: RedisServer, reply_timeout_s: float) -> dict[str, Any]:
         # A code that is no text must not stop the picks behind it.
         "encoding_errors": "replace",
         "protocol": 3,
+        # It would be refused where permissions are few, and each refusal logged by the server.
+        "driver_info": None,
         "db": server.db,
         "credential_provider": _Login(server),
     }
@@ -245,7 +247,7 @@ _REASONS: tuple[
         refusals.NoPermissionError,
         AccessDeniedError,
         "Redis at {server} refused permission ({reason}): name another user in the URL, or give "
-        "this one the rules in the documentation of the keys",
+        "this one the rules of deploy/redis/msnet.acl",
     ),
     (
         refusals.BusyLoadingError,

@@ -11,14 +11,12 @@ Keys (`msnet` is the configurable prefix)
 Contract: delivery is at least once, in the order of publication, and a revision of a pick enters
 the stream once however often it is sent within the hour. Consumers insert or ignore by (id, rev).
 
-Works on Redis >= 6.2 and Valkey, with this ACL (7.0 and later):
-    user picker on >password resetkeys %RW~msnet:* -@all +ping +info +hello +auth +xadd +xtrim
-        +xrange +evalsha +script|load +get +set
-Without the last line the stream still gets every pick, but a repeated transmission after a lost
-connection may enter twice, and what a restarted server has lost is not sent again (+xrange). The
-`default` user must keep +@all (give it a password instead): as it, Redis 7.0 reads the append-only
-file back, and silently leaves out the transactions, which is what our script is recorded as, that
-`default` may not run.
+Works on Redis >= 6.2 and Valkey; what a user must be allowed is in deploy/redis/msnet.acl. Without
+EVALSHA, SCRIPT LOAD, GET and SET the stream still gets every pick, but a repeated transmission
+after a lost connection may enter twice; without XRANGE, what a restarted server has lost is not sent
+again. The `default` user must keep +@all (give it a password instead): as it, Redis 7.0 reads the
+append-only file back, and silently leaves out the transactions, which is what our script is
+recorded as, that `default` may not run.
 """
 
 import hashlib

@@ -11,8 +11,9 @@ from typing import Any
 
 import redis
 from bus_picks import NOW_NS
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-from streamer.bus.connect import server_process_id
 from streamer.bus.redis_streams import PickStream
 from streamer.bus.redis_url import RedisServer, parse_redis_url
 
@@ -40,7 +41,7 @@ class ServerProcess:
     def start(self) -> None:
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(self._command, stdout=output, stderr=output)
-        wait_until_up(self.server, self._process, self._log)
+        wait_until_up(self, self._process, self._log)
 
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -53,7 +54,20 @@ class ServerProcess:
 
     def plain(self, **login: str) -> "redis.Redis[str]":
         """A client that knows nothing of this project; the caller closes it."""
-        return redis.Redis(unix_socket_path=str(self.socket), decode_responses=True, **login)
+        once = Retry(NoBackoff(), 0)
+        return redis.Redis(
+            unix_socket_path=str(self.socket), decode_responses=True, retry=once, **login
+        )
+
+    def answers(self) -> bool:
+        with self.plain() as client:
+            try:
+                client.ping()
+            except (redis.AuthenticationError, redis.BusyLoadingError):
+                return True
+            except redis.ConnectionError:
+                return False
+        return True
 
     def entries(self) -> list[tuple[str, dict[str, str]]]:
         """What a third party reads with XRANGE."""
@@ -76,12 +90,14 @@ def stream_on(server: RedisServer, **options: Any) -> PickStream:
     return PickStream(server, clock=lambda: NOW_NS, **options)
 
 
-def wait_until_up(server: RedisServer, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Return when the server answers, loading or not."""
+def wait_until_up(server: ServerProcess, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when the server answers, loading or not, to whoever it is."""
     deadline_s = time.monotonic() + START_TIMEOUT_S
-    while server_process_id(server, 0.5) is None:
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline_s, log.read_text()
+    while not server.answers():
+        if process.poll() is not None or time.monotonic() > deadline_s:
+            process.kill()
+            process.wait()
+            raise AssertionError(log.read_text())
         time.sleep(0.01)
 
 

@@ -1,7 +1,6 @@
 """Picks on real Redis and Valkey servers: the message, idempotence, order, refusals and outages."""
 
 import asyncio
-import re
 import shutil
 import socketserver
 import subprocess
@@ -15,7 +14,6 @@ from bus_picks import NOW_NS, make_pick
 from bus_servers import ServerProcess, running, stream_on
 from structlog.testing import capture_logs
 
-from streamer.bus import redis_streams
 from streamer.bus.redis_streams import PickStream
 from streamer.bus.redis_url import RedisServer, parse_redis_url
 from streamer.errors import AccessDeniedError, MsnetError, UnavailableError
@@ -180,28 +178,6 @@ def test_full_server_is_named_and_recovers(binary: str, folder: Path) -> None:
 def login(server: ServerProcess, user: str, password: str | None) -> RedisServer:
     secret = "" if password is None else f":{password}"
     return parse_redis_url(f"unix://{user}{secret}@{server.socket}", environ={})
-
-
-def documented_rules() -> str:
-    text = re.search(r"user picker (on .*?)\nWithout", str(redis_streams.__doc__), re.DOTALL)
-    assert text is not None
-    return " ".join(text[1].split()).replace(">password", ">right-word")
-
-
-def test_documented_acl_rules_are_enough(binary: str, folder: Path) -> None:
-    """A user with exactly the rules at the head of the module publishes as it should."""
-
-    async def work(stream: PickStream) -> list[tuple[int, int]]:
-        return [await published(stream, [make_pick(1)]) for _ in range(2)]
-
-    with running(binary, folder) as server:
-        with server.plain() as client:
-            client.execute_command("ACL", "SETUSER", "picker", *documented_rules().split())
-        stream = stream_on(login(server, "picker", "right-word"))
-        with capture_logs() as logs:
-            assert with_stream(stream, work) == [(1, 0), (0, 1)]
-        assert [entry["event"] for entry in logs] == ["redis_password_in_url", "redis_connected"]
-        assert "right-word" not in repr(logs)
 
 
 def test_user_without_scripts_still_publishes(binary: str, folder: Path) -> None:

@@ -47,7 +47,7 @@ def test_users_file_holds_no_password() -> None:
     users = render_users("net1", "pass-word")
     assert "pass-word" not in users
     assert f"user default on #{hashlib.sha256(b'pass-word').hexdigest()} ~* &* +@all\n" in users
-    assert "user viewer on nopass resetkeys %R~net1:* -@all" in users
+    assert "user viewer on nopass resetkeys resetchannels -@all %R~net1:* +ping" in users
 
 
 def test_paths_are_quoted() -> None:

@@ -1,0 +1,171 @@
+"""deploy/redis/msnet.acl on real servers: each role does its work, and nothing else."""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from bus_picks import make_pick
+from bus_servers import ServerProcess, running, stream_on
+from structlog.testing import capture_logs
+
+from streamer.bus.broker import render_users
+from streamer.bus.reading import read_entries
+from streamer.bus.redis_url import RedisServer, parse_redis_url
+
+ACL_FILE = Path(__file__).parents[2] / "deploy" / "redis" / "msnet.acl"
+ROLES = ("default", "picker", "associator", "viewer")
+
+NOBODY_BUT_DEFAULT = (
+    "DEL msnet:picks", "FLUSHALL", "FLUSHDB", "KEYS *", "CONFIG GET *", "CONFIG SET maxmemory 1",
+    "ACL LIST", "SHUTDOWN NOSAVE", "REPLICAOF NO ONE", "MODULE LIST", "SAVE",
+    "SET other 1", "GET other", "XADD other * a 1", "XRANGE other - +", "XDEL msnet:picks 1-1",
+    "XGROUP DESTROY msnet:picks associator", "SUBSCRIBE msnet:picks", "CLIENT LIST", "MONITOR",
+    "EVAL return 0", "SCRIPT FLUSH", "RENAME msnet:picks other", "EXPIRE msnet:picks 1",
+)  # fmt: skip
+REFUSED = {
+    "picker": (
+        "XADD msnet:events * a 1", "XADD msnet:dead * a 1", "XTRIM msnet:events MAXLEN 0",
+        "XGROUP CREATE msnet:picks g 0", "XREADGROUP GROUP associator c STREAMS msnet:picks >",
+        "XACK msnet:picks associator 1-1", "SET msnet:picks x", "XRANGE msnet:events - +",
+        "GET msnet:picks",
+    ),
+    "associator": (
+        "XADD msnet:picks * a 1", "XTRIM msnet:picks MAXLEN 0", "XGROUP CREATE msnet:events g 0",
+        "SET msnet:picks x", "SET msnet:events x",
+    ),
+    "viewer": (
+        "XADD msnet:picks * a 1", "XADD msnet:events * a 1", "XTRIM msnet:picks MAXLEN 0",
+        "XREADGROUP GROUP associator c STREAMS msnet:picks >", "XACK msnet:picks associator 1-1",
+        "XGROUP CREATE msnet:picks g 0", "SET msnet:dd:x 1", "GET msnet:dd:x", "EVALSHA 0 0",
+    ),
+}  # fmt: skip
+
+
+def secret(role: str) -> str:
+    return f"secret-of-{role}"
+
+
+@pytest.fixture
+def server(binary: str, folder: Path) -> Iterator[ServerProcess]:
+    """A server with the ACL file, its passwords put in as the documentation says."""
+    text = ACL_FILE.read_text()
+    for role in ROLES:
+        digest = hashlib.sha256(secret(role).encode()).hexdigest()
+        text = text.replace(f"{role.upper()}_SHA256", digest)
+    acl = folder / "msnet.acl"
+    acl.write_text(text)
+    with running(binary, folder, "--aclfile", str(acl)) as process:
+        yield process
+
+
+def login(server: ServerProcess, role: str) -> RedisServer:
+    environ = {"MSNET_STREAM_REDIS_PASSWORD": secret(role)}
+    return parse_redis_url(f"unix://{role}@{server.socket}", environ=environ)
+
+
+def publish(server: ServerProcess, count: int) -> list[Any]:
+    """What a picker does: check, publish, repeat, look for what was lost; returns the log."""
+
+    async def session() -> None:
+        stream = stream_on(login(server, "picker"), max_entries=50)
+        await stream.connect()
+        picks = [make_pick(number) for number in range(count)]
+        assert (await stream.publish(picks)).duplicates == 0
+        assert (await stream.publish(picks)).duplicates == count
+        await stream.close()
+
+    with capture_logs() as logs:
+        asyncio.run(session())
+    return logs
+
+
+def answer(client: Any, command: str) -> str:
+    try:
+        return str(client.execute_command(*command.split()))
+    except redis.exceptions.ResponseError as error:
+        return type(error).__name__
+
+
+def refusals(server: ServerProcess) -> list[Any]:
+    """What the server has noted of commands that it refused."""
+    with server.plain(username="default", password=secret("default")) as client:
+        return [(each["username"], each["object"]) for each in client.acl_log()]
+
+
+def test_picker_publishes_without_any_refusal(server: ServerProcess) -> None:
+    """Nothing is missing: no warning of ours, and the server has refused nothing."""
+    logs = publish(server, 20)
+    assert [entry["event"] for entry in logs] == ["redis_connected"]
+    assert refusals(server) == []
+
+
+def test_associator_reads_acknowledges_and_publishes_events(server: ServerProcess) -> None:
+    """The commands of a consumer group on the picks, and the stream of events."""
+    publish(server, 3)
+    with server.plain(username="associator", password=secret("associator")) as client:
+        client.xgroup_create("msnet:picks", "associator", id="0")
+        ((_, entries),) = client.xreadgroup("associator", "a", {"msnet:picks": ">"}, count=10)
+        assert len(entries) == 3
+        client.xautoclaim("msnet:picks", "associator", "b", 0)
+        assert client.xpending("msnet:picks", "associator")["pending"] == 3
+        assert client.xack("msnet:picks", "associator", *[entry for entry, _ in entries]) == 3
+        assert client.xinfo_groups("msnet:picks")[0]["pending"] == 0
+        client.xadd("msnet:events", {"id": "e"}, minid="0")
+        client.xadd("msnet:dead", {"id": "p"})
+        client.set("msnet:dd:e:1", "1", nx=True, ex=60)
+    assert [each for each in refusals(server) if each[1] != "client|setinfo"] == []
+
+
+def test_viewer_reads_without_any_refusal(server: ServerProcess) -> None:
+    """What `picks tail` and a reader of one's own need."""
+    publish(server, 3)
+    assert len(list(read_entries(login(server, "viewer"), "msnet:picks"))) == 3
+    assert refusals(server) == []
+    with server.plain(username="viewer", password=secret("viewer")) as client:
+        assert client.xlen("msnet:picks") == 3
+        assert client.xinfo_stream("msnet:picks")["length"] == 3
+        assert client.info("server")
+
+
+@pytest.mark.parametrize("role", REFUSED)
+def test_role_is_refused_what_it_must_not_do(server: ServerProcess, role: str) -> None:
+    """A stolen password of one role harms no more than the role needs."""
+    publish(server, 1)
+    with server.plain(username=role, password=secret(role)) as client:
+        for command in (*NOBODY_BUT_DEFAULT, *REFUSED[role]):
+            assert answer(client, command) == "NoPermissionError", f"{role}: {command}"
+
+
+def test_nobody_enters_without_a_password(server: ServerProcess) -> None:
+    """The default user has a password, and unknown ones are refused."""
+    with server.plain() as client, pytest.raises(redis.exceptions.AuthenticationError):
+        client.ping()
+    with (
+        server.plain(username="picker", password="wrong") as client,
+        pytest.raises(redis.exceptions.AuthenticationError),
+    ):
+        client.ping()
+
+
+def test_file_is_refused_until_the_passwords_are_put_in(folder: Path, binary: str) -> None:
+    """A server does not start with the file as it is shipped: no password is ever a known one."""
+    with (
+        pytest.raises(AssertionError, match="password hash must be exactly 64 characters"),
+        running(binary, folder, "--aclfile", str(ACL_FILE)),
+    ):
+        pytest.fail("it started")
+
+
+def test_viewer_of_the_embedded_broker_has_the_same_rules() -> None:
+    """The two lists of what a viewer may do are one."""
+
+    def rules(text: str) -> set[str]:
+        (line,) = re.findall(r"^user viewer on \S+ (.*)$", text, re.MULTILINE)
+        return set(line.split())
+
+    assert rules(ACL_FILE.read_text()) == rules(render_users("msnet", "x"))
