@@ -39,6 +39,7 @@ async def serve(config: Config) -> None:
 
     Raises any MsnetError that keeps it from starting or going on.
     """
+    os.umask(0o077)  # what is written from here on is for this user alone
     if not config.seedlink.servers:
         raise ConfigError("no SeedLink server is given: name one with --server HOST:PORT")
     feed = feed_config(config)  # first: a wrong station list is told before anything is started

@@ -4,12 +4,14 @@ import fcntl
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from streamer.errors import CannotCreateError
 
 
 def private_folder(folder: Path) -> None:
     """Make the folder if need be and close it to other users. Raises CannotCreateError."""
+    make_folder(folder.parent)
     make_folder(folder)
     try:
         found = folder.lstat()
@@ -39,6 +41,12 @@ def write_private(path: Path, text: str) -> None:
     with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
     fresh.replace(path)
+
+
+def append_private(path: Path) -> BinaryIO:
+    """Open a file to append to, readable by this user alone if it is new."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return open(descriptor, "ab")
 
 
 def open_lock(path: Path) -> int:

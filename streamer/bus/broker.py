@@ -37,7 +37,13 @@ from streamer.bus.connect import server_process_id
 from streamer.bus.redis_url import RedisServer, parse_redis_url
 from streamer.errors import CannotCreateError, ConfigError, MsnetError, UnavailableError
 from streamer.health import notify
-from streamer.private_files import open_lock, private_folder, try_lock, write_private
+from streamer.private_files import (
+    append_private,
+    open_lock,
+    private_folder,
+    try_lock,
+    write_private,
+)
 
 log = structlog.get_logger()
 
@@ -311,7 +317,7 @@ def _start(config: BrokerConfig, lock: int, deadline_s: float) -> Broker:
         _write_settings(config)
         if server_log.exists() and server_log.stat().st_size > _LARGEST_LOG_BYTES:
             server_log.replace(server_log.with_name("server.log.1"))
-        with server_log.open("ab") as output:
+        with append_private(server_log) as output:
             log_start = output.tell()
             process = subprocess.Popen(
                 [binary, config.folder / "broker.conf"],

@@ -13,9 +13,9 @@ the stream once however often it is sent within the hour. Consumers insert or ig
 
 Works on Redis >= 6.2 and Valkey; what a user must be allowed is in deploy/redis/msnet.acl. Without
 EVALSHA, SCRIPT LOAD, GET and SET the stream still gets every pick, but a repeated transmission
-after a lost connection may enter twice; without XRANGE, what a restarted server has lost is not sent
-again. The `default` user must keep +@all (give it a password instead): as it, Redis 7.0 reads the
-append-only file back, and silently leaves out the transactions, which is what our script is
+after a lost connection may enter twice; without XRANGE, what a restarted server has lost is not
+sent again. The `default` user must keep +@all (give it a password instead): as it, Redis 7.0 reads
+the append-only file back, and silently leaves out the transactions, which is what our script is
 recorded as, that `default` may not run.
 """
 

@@ -2,10 +2,11 @@
 
 import os
 import signal
+import socketserver
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,18 @@ from streamer.bus.redis_streams import PickStream
 from streamer.bus.redis_url import RedisServer, parse_redis_url
 
 START_TIMEOUT_S = 10.0
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports on loopback that nobody listens on."""
+    with ExitStack() as held:
+        servers = [
+            held.enter_context(
+                socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler)
+            )
+            for _ in range(count)
+        ]
+        return [server.server_address[1] for server in servers]
 
 
 class ServerProcess:

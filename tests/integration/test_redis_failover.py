@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import socketserver
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 from bus_picks import make_pick
-from bus_servers import ServerProcess, running
+from bus_servers import ServerProcess, free_ports, running
 from outages import PICKS, assert_each_once_in_order, publishing, submit, through, until
 from structlog.testing import capture_logs
 
@@ -23,17 +22,6 @@ from streamer.errors import UnavailableError
 
 QUORUM = 2
 DOWN_AFTER_MS = 1000
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        servers = [
-            held.enter_context(
-                socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler)
-            )
-            for _ in range(count)
-        ]
-        return [server.server_address[1] for server in servers]
 
 
 @dataclass
