@@ -38,6 +38,7 @@ START_TIMEOUT_S = 60.0  # a cold disk takes this long to import torch
 SETTLE_S = 3.0  # of wall time after the last record: the last blocks go through
 POLL_S = 0.2
 SHOWN_PICKS = 18
+WRITTEN = ("picks.jsonl", "record-section.png", "events.jsonl", "events.png")
 
 
 def run_demo(output: Path | None, *, quick: bool = False, keep_running: bool = False) -> None:
@@ -57,7 +58,10 @@ def run_demo(output: Path | None, *, quick: bool = False, keep_running: bool = F
             parts.stop_daemon()
         picks = _read(parts.server)
         _write_results(folder, records, picks)
-        _tell(console, folder, picks, parts)
+        _tell(console, picks)
+        _show_events(console, folder, picks)
+        console.print(f"Redis: {parts.url}  stream msnet:picks")
+        console.print(f"Written to {folder}: {', '.join(WRITTEN)} and the logs")
         if keep_running:
             socket = parts.server.path
             console.print("Still running; Ctrl-C ends it. In another terminal, for instance:")
@@ -201,7 +205,7 @@ def _write_results(folder: Path, records: list[Record], picks: list[Pick]) -> No
     )
 
 
-def _tell(console: Console, folder: Path, picks: list[Pick], parts: Parts) -> None:
+def _tell(console: Console, picks: list[Pick]) -> None:
     console.print(pick_table(picks, "Picks on the Redis stream msnet:picks"))
     for group in event_groups(picks):
         stations = sorted({pick.sta for pick in group if pick.phase == "P"})
@@ -209,8 +213,23 @@ def _tell(console: Console, folder: Path, picks: list[Pick], parts: Parts) -> No
             f"[bold]event near {iso(group[0].t_ns)[11:19]} UTC[/]: P on {', '.join(stations)}; "
             f"{sum(pick.phase == 'S' for pick in group)} S"
         )
-    console.print(f"Redis: {parts.url}  stream msnet:picks")
-    console.print(f"Written: {folder}/picks.jsonl, record-section.png and the logs")
+
+
+def _show_events(console: Console, folder: Path, picks: list[Pick]) -> None:
+    """Associate and locate; the compiled loops are built the first time, which takes a while."""
+    from streamer.demo_events import STATIONS as PLACES
+    from streamer.demo_events import locate_demo, tell_events
+    from streamer.export.event_map import EventMap, save_map
+
+    with console.status("associating and locating (compiles its loops the first time)"):
+        events = locate_demo(picks)
+    tell_events(console, events, picks)
+    with (folder / "events.jsonl").open("w", encoding="utf-8") as file:
+        file.writelines(event.to_json() + "\n" for event in events)
+    title = "Geothermal microearthquakes located with four stations"
+    save_map(
+        EventMap(events=events, stations=PLACES, title=title, errors=True), folder / "events.png"
+    )
 
 
 def _output_folder(output: Path | None) -> Path:

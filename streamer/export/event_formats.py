@@ -19,7 +19,7 @@ TextEventFormat = Literal["table", "jsonl", "csv", "geojson", "quakeml", "seisco
 CSV_COLUMNS = [field.name for field in fields(Event) if field.name != "arrivals"]
 # ± are one standard error: along the longer axis of the ellipse, and in depth.
 EVENT_HEADINGS = (
-    "time (UTC)", "lat", "lon", "depth km", "±km", "±z", "P", "S", "gap", "rms s", "state", "v",
+    "time (UTC)", "lat", "lon", "z km", "±km", "±z", "P/S", "gap", "rms", "mag", "state",
 )  # fmt: skip
 STATUS_STYLES = {"preliminary": "yellow", "updated": "yellow", "retracted": "red strike"}
 
@@ -85,30 +85,29 @@ def feature(event: Event) -> dict[str, Any]:
 
 def event_table(events: Iterable[Event], title: str | None = None) -> Table:
     """A table to look at: one row per event."""
-    table = Table(title=title, header_style="bold")
+    table = Table(title=title, header_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in EVENT_HEADINGS:
         is_text = heading in ("time (UTC)", "state")
-        table.add_column(heading, justify="left" if is_text else "right")
+        table.add_column(heading, justify="left" if is_text else "right", no_wrap=True)
     for event in events:
-        *cells, state, version = event_cells(event)
+        *cells, state = event_cells(event)
         style = STATUS_STYLES.get(event.status)
-        table.add_row(*cells, f"[{style}]{state}[/]" if style else state, version)
+        table.add_row(*cells, f"[{style}]{state}[/]" if style else state)
     return table
 
 
 def event_cells(event: Event) -> tuple[str, ...]:
     """What a row of the table says of an event."""
     return (
-        event.time[:-5].replace("T", " "),
+        event.time[:19].replace("T", " "),
         f"{event.lat:.4f}",
         f"{event.lon:.4f}",
         f"{event.depth_km:.2f}",
         f"{event.major_error_km:.2f}",
         f"{event.depth_error_km:.2f}",
-        str(event.n_p),
-        str(event.n_s),
+        f"{event.n_p}/{event.n_s}",
         f"{event.gap_deg:.0f}",
         f"{event.rms_s:.2f}",
-        event.status,
-        str(event.version),
+        "" if event.mag is None else f"{event.mag:.1f}",
+        event.status if event.version == 1 else f"{event.status} {event.version}",
     )

@@ -108,7 +108,12 @@ class _Frame:
         things += [place for _, place in content.true]
         lat = np.array([each.lat for each in things] or [0.0])
         lon = np.array([each.lon for each in things] or [0.0])
-        depth_km = np.array([each.depth_km for each in things] or [0.0])
+        depths = [each.depth_km for each in things] or [0.0]
+        if content.errors:
+            for event in content.events:
+                depths += [event.depth_km - event.depth_error_km]
+                depths += [event.depth_km + event.depth_error_km]
+        depth_km = np.array(depths)
         stretch = 1 / max(math.cos(math.radians(float(lat.mean()))), 0.05)
         side_deg = max(np.ptp(lat), np.ptp(lon) / stretch, 1e-4)
         margin = MARGIN_SHARE * side_deg

@@ -22,7 +22,7 @@ from streamer.picks import Pick
 PickLines = Literal["table", "jsonl", "csv", "anss"]
 EventLines = Literal["table", "jsonl", "csv", "geojson"]
 PICK_LINE = "{:<23}  {:<15} {:<5} {:>4}  {:<11} {}"
-EVENT_LINE = "{:<22} {:>8} {:>9} {:>8} {:>6} {:>6} {:>3} {:>3} {:>4} {:>6}  {:<11} {}"
+EVENT_LINE = "{:<19} {:>8} {:>9} {:>6} {:>5} {:>5} {:>5} {:>3} {:>4} {:>4} {}"
 
 
 def follow_picks(config: Config, since: str, kind: PickLines, output: TextIO) -> None:
