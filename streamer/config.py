@@ -55,6 +55,11 @@ def _servers(texts: tuple[str, ...]) -> tuple[str, ...]:
     return servers
 
 
+def _address(text: str) -> str:
+    split_server(text)
+    return text
+
+
 def _start(text: str) -> str:
     if text not in {"now", "earliest"}:
         try:
@@ -316,6 +321,16 @@ class SpoolConfig(_Section):
     )
 
 
+class MetricsConfig(_Section):
+    """What can be asked about the running daemon over HTTP."""
+
+    listen: Annotated[str, AfterValidator(_address)] | None = Field(
+        default="127.0.0.1:9108",
+        description="Address of /metrics (Prometheus), /healthz and /readyz as host:port; null ="
+        " none. Anybody who reaches it may read.",
+    )
+
+
 class LogConfig(_Section):
     """What is logged to standard error."""
 
@@ -357,6 +372,7 @@ class Config(_Section):
     picking: PickingConfig = Field(default=PickingConfig(), description=PickingConfig.__doc__)
     redis: RedisConfig = Field(default=RedisConfig(), description=RedisConfig.__doc__)
     spool: SpoolConfig = Field(default=SpoolConfig(), description=SpoolConfig.__doc__)
+    metrics: MetricsConfig = Field(default=MetricsConfig(), description=MetricsConfig.__doc__)
     log: LogConfig = Field(default=LogConfig(), description=LogConfig.__doc__)
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import structlog
 
 from streamer import __version__
-from streamer.bus.address import broker_config
+from streamer.bus.address import broker_config, server_address
 from streamer.bus.broker import Broker, start_broker
 from streamer.bus.publisher import RESTORE_S, Publisher
 from streamer.bus.redis_streams import PickStream
@@ -49,7 +49,7 @@ async def serve(config: Config) -> None:
         # Behind the lock of the spool: nobody else writes the checkpoint any more.
         before = load_checkpoint(config.state_dir)
         feed = replace(feed, resume=before.positions)
-        await run(config, feed, publisher, before, stop, time.time_ns)
+        await run(config, feed, publisher, server_address(config), before, stop, time.time_ns)
 
 
 @asynccontextmanager

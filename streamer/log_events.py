@@ -18,6 +18,8 @@ EVENTS: Final[Mapping[str, str]] = {
     "checkpoint_failed": "the checkpoint cannot be written: a restart goes on from the last one",
     "checkpoint_written": "checkpoints are written again",
     "restart_gap": "data since the last checkpoint are missing: the server had them no more",
+    "metrics_listening": "metrics and health can be asked for at this address",
+    "metrics_unavailable": "the address for metrics cannot be listened at; picking goes on",
     # Waveforms
     "channel_rejected": "a channel has no place in its station and is not picked",
     "station_rejected": "a station cannot be picked, for instance for its sampling rate",
@@ -38,6 +40,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "spool_failed": "the spool cannot be written; picks go to Redis directly",
     "spool_recovered": "the spool can be written again",
     "spool_damaged": "the spool was damaged: moved aside, what waited in it taken over",
+    "asks_unanswered": "Redis is away: viewers get no waveforms until it is back",
     # Association
     "rows_rejected": "rows of a file of stations or picks cannot be used and are left out",
     "picks_of_unknown_stations": "picks are left out: the stations file lacks their stations",

@@ -2,6 +2,7 @@
 
     SeedLink server --packets--> receive --queue `packets`--> ingest --> rings
     rings --every tick--> step: schedule, infer (one thread), pick --> publisher --> Redis stream
+    observer: what can be asked about all this, by Prometheus, systemd and the web page
     ledger: what arrived --every few seconds--> checkpoint: what is safe is never asked for again
 
 Every queue is bounded. When `packets` is full the receiver waits and TCP pushes back on the server;
@@ -21,12 +22,15 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from streamer import __version__
+from streamer.bus.asks import answer_asks
 from streamer.bus.publisher import Publisher
+from streamer.bus.redis_url import RedisServer
 from streamer.checkpoint import Checkpoint, Keeper
 from streamer.clock import Clock
 from streamer.config import Config
 from streamer.errors import DataError, MsnetError
 from streamer.health import Watchdog, notify
+from streamer.observer import Observer, open_health_server
 from streamer.picking.engine import Engine, build_engine
 from streamer.picking.pace import Pace
 from streamer.picking.track import Response, Step
@@ -50,13 +54,15 @@ async def run(
     config: Config,
     feed: FeedConfig,
     publisher: Publisher,
+    server: RedisServer,
     before: Checkpoint,
     stop: asyncio.Event,
     clock: Clock,
 ) -> None:
     """Pick the stations of the feed until `stop` is set, then publish what is complete and return.
 
-    Goes on from the checkpoint `before`, and writes others to the state folder.
+    Goes on from the checkpoint `before`, and writes others to the state folder. Viewers ask for
+    waveforms through `server`.
 
     Raises what the feed raises when no server can be used or none of the stations exist.
     """
@@ -65,8 +71,11 @@ async def run(
     keeper = Keeper(config.state_dir, engine, ledger, publisher, clock)
     packets: asyncio.Queue[Packet] = asyncio.Queue(config.seedlink.queue_packets)
     pace = Pace(config.picking.step_s, time.monotonic)
-    line = Line(engine, packets, ledger, publisher, pace, clock, config)
+    observer = Observer(engine, publisher, clock)
+    line = Line(engine, packets, ledger, publisher, observer, pace, clock, config)
     receiver = SeedLinkFeed(feed, packets.put, line.announce, clock)
+    observer.watch(line.totals, packets.qsize, lambda: receiver.connected)
+    health = open_health_server(config.metrics.listen, observer)
     log.info("started", version=__version__, model=engine.picker.provenance.model)
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -78,6 +87,7 @@ async def run(
             reporting = tasks.create_task(line.report())
             settling = tasks.create_task(line.settle())
             tending = tasks.create_task(line.tend())
+            answering = tasks.create_task(answer_asks(server, config.redis.prefix, observer.answer))
             await stop.wait()
             log.info("stopping")
             notify("STOPPING=1")
@@ -85,6 +95,7 @@ async def run(
             reporting.cancel()
             settling.cancel()
             tending.cancel()
+            answering.cancel()
             keeping.cancel()
             await line.drain(DRAIN_S)
             ingesting.cancel()
@@ -94,6 +105,9 @@ async def run(
             publishing.cancel()
     except* MsnetError as failures:
         raise failures.exceptions[0] from None
+    finally:
+        if health is not None:
+            await asyncio.to_thread(health.close)
     log.info("stopped", **line.totals(), **keeper.counts)
 
 
@@ -117,6 +131,7 @@ class Line:
         packets: "asyncio.Queue[Packet]",
         ledger: Ledger,
         publisher: Publisher,
+        observer: Observer,
         pace: Pace,
         clock: Clock,
         config: Config,
@@ -125,6 +140,7 @@ class Line:
         self._packets = packets
         self._ledger = ledger
         self._publisher = publisher
+        self._observer = observer
         self._pace = pace
         self._clock = clock
         self._tick_s = config.picking.tick_ms / 1000
@@ -221,12 +237,15 @@ class Line:
         with self._timings.stage("steps"):
             batches = self._engine.scheduler.collect(least_blocks)
         for batch in batches:
+            began = time.monotonic()
             responses = await loop.run_in_executor(self._thread, self._infer, batch)
+            self._observer.batch_done(batch, responses, time.monotonic() - began)
             self._progress += 1
             with self._timings.stage("picks"):
                 for pick in self._engine.picks(batch, responses):
                     log.debug("pick", station=f"{pick.net}.{pick.sta}", pick_id=pick.id)
                     self._publisher.submit(pick)
+                    self._observer.pick_made(pick)
             self._counts["steps"] += len(batch)
             self._counts["blocks"] += sum(step.blocks for step in batch)
             now_ns = self._clock()

@@ -19,7 +19,8 @@ def tail_options(*formats: str) -> Callable[[Any], Any]:
         command = click.option("--since", default="now", show_default=True, metavar="TIME",
                                help=SINCE_HELP)(command)  # fmt: skip
         command = click.option("--format", "kind", type=click.Choice(formats), default="table",
-                               show_default=True)(command)  # fmt: skip
+                               show_default=True,
+                               help="How they are printed.")(command)  # fmt: skip
         return viewer_options(command)
 
     return decorate
@@ -31,7 +32,8 @@ def export_options(*formats: str) -> Callable[[Any], Any]:
     def decorate(command: Any) -> Any:
         for option in reversed((
             click.option("--from", "file", type=ExistingPath, help=FROM_HELP),
-            click.option("--format", "kind", type=click.Choice(formats), required=True),
+            click.option("--format", "kind", type=click.Choice(formats), required=True,
+                         help="What is written."),
             click.option("-o", "--output", type=ExistingPath,
                          help="File (real: folder) to write; standard output by default."),
             click.option("--start", metavar="TIME", help="Leave out what is before (UTC)."),
@@ -137,7 +139,8 @@ def events_export(
 @viewer_options
 @click.option("--from", "file", type=ExistingPath, help=FROM_HELP)
 @click.option("--stations", type=ExistingPath, help="csv or StationXML.")
-@click.option("-o", "--output", type=ExistingPath, default="events.png", show_default=True)
+@click.option("-o", "--output", type=ExistingPath, default="events.png", show_default=True,
+              help="Picture to write.")  # fmt: skip
 @click.option("--start", metavar="TIME", help="Leave out what is before (UTC).")
 @click.option("--end", metavar="TIME", help="Leave out what is not before (UTC).")
 @click.option("--title", help="Text above the map.")
