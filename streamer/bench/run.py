@@ -18,7 +18,7 @@ from streamer import __version__
 from streamer.bench.level import Level, Plan, run_level
 from streamer.bench.network import Loop, read_loops
 from streamer.bench.processes import refuse_other_systems
-from streamer.demo import load_recordings
+from streamer.demo.recordings import load_recordings
 from streamer.errors import CannotCreateError
 from streamer.seedlink.handshake import MAX_STATIONS
 from streamer.waveforms.archive import read_archive

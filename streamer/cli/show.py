@@ -17,7 +17,7 @@ def demo(output: Path | None, quick: bool, keep_running: bool) -> None:
 
     Starts a broker, a SeedLink server with recordings that come with obspy, and the daemon.
     """
-    from streamer.demo import run_demo
+    from streamer.demo.picking import run_demo
 
     run_demo(output, quick=quick, keep_running=keep_running)
 

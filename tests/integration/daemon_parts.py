@@ -12,7 +12,7 @@ from pathlib import Path
 
 from streamer.bus.redis_streams import read_picks
 from streamer.bus.redis_url import parse_redis_url
-from streamer.demo import load_recordings
+from streamer.demo.recordings import load_recordings
 from streamer.picks import Pick, latest
 from streamer.waveforms.records import Record, encode
 

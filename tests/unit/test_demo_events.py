@@ -8,8 +8,8 @@ from rich.console import Console
 
 from streamer.association.geodesy import distance_km
 from streamer.association.traveltimes import first_arrival_s
-from streamer.demo import load_recordings
-from streamer.demo_events import MODEL, STATIONS, doubts, locate_demo, tell_events
+from streamer.demo.places import MODEL, STATIONS, doubts, locate_demo, tell_events
+from streamer.demo.recordings import load_recordings
 
 LAT, LON, DEPTH_KM = 48.047, 11.6455, 4.6
 

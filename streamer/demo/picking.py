@@ -5,13 +5,8 @@ geothermal microearthquakes near 16:24:33 and 16:27:30 UTC on 27 May 2010.
 """
 
 import contextlib
-import importlib.util
-import shutil
 import subprocess
-import sys
-import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -19,22 +14,20 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from streamer.bus.broker import BrokerConfig, start_broker
 from streamer.bus.redis_streams import read_picks
 from streamer.bus.redis_url import RedisServer
-from streamer.errors import CannotCreateError, DataError, UnavailableError
+from streamer.demo.parts import START_TIMEOUT_S, Parts, output_folder
+from streamer.demo.recordings import RECORDINGS, load_recordings, recordings_folder
+from streamer.errors import UnavailableError
 from streamer.output import pick_table, write_picks
 from streamer.picks import Pick, latest
 from streamer.section import RecordSection, event_groups, save_section
 from streamer.timebase import NS_PER_S, iso
-from streamer.waveforms.archive import read_archive
 from streamer.waveforms.records import Record
 
-RECORDINGS = "BW.UH*2010.147.cut.slist.gz"
 STATIONS = "BW.UH?"
 SPEED, QUICK_SPEED = 8.0, 40.0  # times real time
 RECORD_SECONDS = 1.0  # short records, as low-latency digitisers send them
-START_TIMEOUT_S = 60.0  # a cold disk takes this long to import torch
 SETTLE_S = 3.0  # of wall time after the last record: the last blocks go through
 POLL_S = 0.2
 SHOWN_PICKS = 18
@@ -43,7 +36,7 @@ WRITTEN = ("picks.jsonl", "record-section.png", "events.jsonl", "events.png")
 
 def run_demo(output: Path | None, *, quick: bool = False, keep_running: bool = False) -> None:
     """Run the demo and print what it found. Raises MsnetError if a part of it fails."""
-    folder = _output_folder(output)
+    folder = output_folder(output, WRITTEN[0])
     records = load_recordings()
     console = Console()
     console.print(
@@ -52,10 +45,10 @@ def run_demo(output: Path | None, *, quick: bool = False, keep_running: bool = F
     )
     with contextlib.ExitStack() as cleanup:
         parts = Parts(folder, cleanup)
-        parts.start(QUICK_SPEED if quick else SPEED)
+        daemon = _start(parts, QUICK_SPEED if quick else SPEED)
         _watch(parts, records, QUICK_SPEED if quick else SPEED, console)
         if not keep_running:
-            parts.stop_daemon()
+            parts.stop(daemon)
         picks = _read(parts.server)
         _write_results(folder, records, picks)
         _tell(console, picks)
@@ -68,88 +61,21 @@ def run_demo(output: Path | None, *, quick: bool = False, keep_running: bool = F
             query = f"  redis-cli -s {socket} XREVRANGE msnet:picks + - COUNT 1"
             console.print(query, soft_wrap=True)
             with contextlib.suppress(KeyboardInterrupt):
-                parts.wait()
+                daemon.wait()
 
 
-def load_recordings() -> list[Record]:
-    """The recordings that come with obspy. Raises DataError if this obspy lacks them."""
-    found = sorted(_recordings_folder().glob(RECORDINGS))
-    if not found:
-        raise DataError("this installation of obspy lacks its test recordings: reinstall obspy")
-    return [record for _, record in read_archive(found)]
-
-
-def _recordings_folder() -> Path:
-    # Found without importing it: that takes a second and is not needed to find files.
-    spec = importlib.util.find_spec("obspy")
-    if spec is None or spec.origin is None:
-        raise DataError("obspy is not installed: install msnet-stream again")
-    return Path(spec.origin).parent / "signal" / "tests" / "data"
-
-
-@dataclass
-class Parts:
-    """The processes of the demo: broker, SeedLink server, daemon."""
-
-    folder: Path
-    cleanup: contextlib.ExitStack
-    processes: list[subprocess.Popen[str]] = field(default_factory=list)
-
-    def start(self, speed: float) -> None:
-        """Start all three; each is stopped when the demo ends."""
-        state_dir = Path(tempfile.mkdtemp(prefix="msnet-demo-"))
-        self.cleanup.callback(shutil.rmtree, state_dir, ignore_errors=True)
-        broker = start_broker(BrokerConfig(state_dir=state_dir))
-        self.cleanup.callback(broker.stop)
-        self.server: RedisServer = broker.server
-        self.url = broker.url
-        replay = self._launch(
-            "replay", str(_recordings_folder() / RECORDINGS), "--port", "0", "--speed", str(speed),
-            "--record-seconds", str(RECORD_SECONDS), name="replay",
-        )  # fmt: skip
-        address = _first_line(replay, self.folder / "replay.log")
-        self.daemon = self._launch(
-            "run", "--stations", STATIONS, "--server", address, "--redis", broker.url,
-            "--state-dir", str(state_dir), name="daemon",
-        )  # fmt: skip
-
-    def stop_daemon(self) -> None:
-        """End the daemon the way systemd does, so that everything complete is published."""
-        self.daemon.terminate()
-        if self.daemon.wait(START_TIMEOUT_S) != 0:
-            raise UnavailableError(f"the daemon failed: see {self.folder / 'daemon.log'}")
-
-    def check(self) -> None:
-        """Raises UnavailableError if a process ended by itself."""
-        for process in self.processes:
-            if process.poll() is not None:
-                raise UnavailableError(
-                    f"a part of the demo ended with code {process.returncode}: see the logs in "
-                    f"{self.folder}"
-                )
-
-    def wait(self) -> None:
-        """Until a process ends."""
-        self.daemon.wait()
-
-    def _launch(self, *arguments: str, name: str) -> "subprocess.Popen[str]":
-        with (self.folder / f"{name}.log").open("w", encoding="utf-8") as log_file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "streamer.cli", *arguments],
-                stdout=subprocess.PIPE if name == "replay" else log_file,
-                stderr=log_file,
-                text=True,
-            )
-        self.processes.append(process)
-        self.cleanup.callback(_end, process)
-        return process
-
-
-def _end(process: "subprocess.Popen[str]") -> None:
-    process.terminate()
-    process.wait()
-    if process.stdout:
-        process.stdout.close()
+def _start(parts: Parts, speed: float) -> "subprocess.Popen[str]":
+    """Start broker, SeedLink server and daemon; the daemon."""
+    parts.start_broker()
+    replay = parts.launch(
+        "replay", "replay", recordings_folder() / RECORDINGS, "--port", 0, "--speed", speed,
+        "--record-seconds", RECORD_SECONDS, piped=True,
+    )  # fmt: skip
+    address = _first_line(replay, parts.log_of("replay"))
+    return parts.launch(
+        "daemon", "run", "--stations", STATIONS, "--server", address, "--redis", parts.url,
+        "--state-dir", parts.state_dir,
+    )  # fmt: skip
 
 
 def _first_line(process: "subprocess.Popen[str]", log_path: Path) -> str:
@@ -172,7 +98,7 @@ def _watch(parts: Parts, records: list[Record], speed: float, console: Console) 
         while began_s is None or time.monotonic() - began_s < span_s / speed + SETTLE_S:
             parts.check()
             if began_s is None:
-                if _connected(parts.folder / "daemon.log"):
+                if parts.logged("daemon", "seedlink_connected"):
                     began_s = time.monotonic()
                 elif time.monotonic() - launched_s > START_TIMEOUT_S:
                     raise UnavailableError(f"the daemon does not start: see {parts.folder}")
@@ -184,10 +110,6 @@ def _watch(parts: Parts, records: list[Record], speed: float, console: Console) 
             title = f"msnet:picks, {len(picks)} picks"
             live.update(Group(progress, pick_table(picks[-SHOWN_PICKS:], title)))
             time.sleep(POLL_S)
-
-
-def _connected(log_path: Path) -> bool:
-    return "seedlink_connected" in log_path.read_text(encoding="utf-8")
 
 
 def _read(server: RedisServer) -> list[Pick]:
@@ -217,8 +139,8 @@ def _tell(console: Console, picks: list[Pick]) -> None:
 
 def _show_events(console: Console, folder: Path, picks: list[Pick]) -> None:
     """Associate and locate; the compiled loops are built the first time, which takes a while."""
-    from streamer.demo_events import STATIONS as PLACES
-    from streamer.demo_events import locate_demo, tell_events
+    from streamer.demo.places import STATIONS as PLACES
+    from streamer.demo.places import locate_demo, tell_events
     from streamer.export.event_map import EventMap, save_map
 
     with console.status("associating and locating (compiles its loops the first time)"):
@@ -230,15 +152,3 @@ def _show_events(console: Console, folder: Path, picks: list[Pick]) -> None:
     save_map(
         EventMap(events=events, stations=PLACES, title=title, errors=True), folder / "events.png"
     )
-
-
-def _output_folder(output: Path | None) -> Path:
-    folder = output or Path("demo-output")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "picks.jsonl").touch()
-    except OSError as error:
-        raise CannotCreateError(
-            f"cannot write to {folder}: {error.strerror}; choose another folder with --output"
-        ) from error
-    return folder

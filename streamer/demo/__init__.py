@@ -1,0 +1,1 @@
+"""Demonstrations: the real commands as separate processes, with something to look at."""
