@@ -7,6 +7,7 @@ errors are reported at once, each with the line or variable it came from and its
 """
 
 import re
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -359,6 +360,12 @@ class Config(_Section):
         description="Folder for checkpoints, spool and broker; default: $STATE_DIRECTORY, else"
         " ~/.local/state/msnet-stream.",
     )
+    instance: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_.@-]+$",
+        description="Name of this picker in heartbeats and on status pages; null = name of the"
+        " state folder and host.",
+    )
     agency: str = Field(
         default="XX", pattern=r"^[A-Za-z0-9_.-]+$", description="Agency code written on every pick."
     )
@@ -374,6 +381,14 @@ class Config(_Section):
     spool: SpoolConfig = Field(default=SpoolConfig(), description=SpoolConfig.__doc__)
     metrics: MetricsConfig = Field(default=MetricsConfig(), description=MetricsConfig.__doc__)
     log: LogConfig = Field(default=LogConfig(), description=LogConfig.__doc__)
+
+    @property
+    def instance_name(self) -> str:
+        """`instance`, or what stands for it."""
+        if self.instance is not None:
+            return self.instance
+        name = f"{self.state_dir.name or 'root'}@{socket.gethostname()}"
+        return re.sub(r"[^A-Za-z0-9_.@-]", "-", name)
 
 
 def read_sources(

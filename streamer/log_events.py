@@ -12,6 +12,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "shutdown_overrun": "the daemon did not end in time after a signal and is ended by force",
     "stopped": "the daemon has ended; counters of all stages",
     "watchdog_stuck": "a part of the program stands still; systemd will restart it",
+    "heartbeat_failed": "Redis is away: others do not hear of this picker until it is back",
     # Checkpoints
     "resumed": "the daemon goes on from a checkpoint",
     "checkpoint_unusable": "the checkpoint is damaged or of another version and was put aside",

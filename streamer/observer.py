@@ -73,7 +73,19 @@ class Observer:
 
     def stations(self) -> list[StationReport]:
         """How each station is now."""
-        return list(reports(self._engine.bank, self._tally, self._clock()))
+        tracks = self._engine.scheduler.tracks()
+        return list(reports(self._engine.bank, tracks, self._tally, self._clock()))
+
+    def health(self) -> dict[str, int]:
+        """A few numbers that tell how this daemon does."""
+        return {
+            "stations": len(self._engine.bank.stations),
+            "connected": int(self._connected()),
+            "step_s": self._totals().get("step_s", 0),
+            "published": self._publisher.published,
+            "pending": self._publisher.pending,
+            "dropped": self._publisher.dropped,
+        }
 
     def answer(self, ask: Ask) -> Answer | None:
         """The waveforms that a viewer asks for; None if the station is not here."""

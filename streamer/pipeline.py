@@ -23,6 +23,7 @@ import structlog
 
 from streamer import __version__
 from streamer.bus.asks import answer_asks
+from streamer.bus.heartbeat import HeartbeatKeys
 from streamer.bus.publisher import Publisher
 from streamer.bus.redis_url import RedisServer
 from streamer.checkpoint import Checkpoint, Keeper
@@ -30,6 +31,7 @@ from streamer.clock import Clock
 from streamer.config import Config
 from streamer.errors import DataError, MsnetError
 from streamer.health import Watchdog, notify
+from streamer.heart import Heart
 from streamer.observer import Observer, open_health_server
 from streamer.picking.engine import Engine, build_engine
 from streamer.picking.pace import Pace
@@ -75,6 +77,8 @@ async def run(
     line = Line(engine, packets, ledger, publisher, observer, pace, clock, config)
     receiver = SeedLinkFeed(feed, packets.put, line.announce, clock)
     observer.watch(line.totals, packets.qsize, lambda: receiver.connected)
+    keys = HeartbeatKeys(server, config.redis.prefix, config.instance_name)
+    heart = Heart(keys, observer, publisher, clock)
     health = open_health_server(config.metrics.listen, observer)
     log.info("started", version=__version__, model=engine.picker.provenance.model)
     try:
@@ -87,6 +91,7 @@ async def run(
             reporting = tasks.create_task(line.report())
             settling = tasks.create_task(line.settle())
             tending = tasks.create_task(line.tend())
+            beating = tasks.create_task(heart.run())
             answering = tasks.create_task(answer_asks(server, config.redis.prefix, observer.answer))
             await stop.wait()
             log.info("stopping")
@@ -95,6 +100,7 @@ async def run(
             reporting.cancel()
             settling.cancel()
             tending.cancel()
+            beating.cancel()
             answering.cancel()
             keeping.cancel()
             await line.drain(DRAIN_S)

@@ -1,10 +1,11 @@
 """How each station is at this moment: what `status`, the metrics and the heartbeats tell of it."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
+from streamer.picking.track import Track
 from streamer.picks import Phase
 from streamer.seedid import Instrument
 from streamer.timebase import NS_PER_S, sample_time_ns
@@ -17,7 +18,7 @@ class StationReport:
 
     data latency: now - time of the last sample; feed latency: arrival - time of the last sample in
     the newest record. Counters are since the start of the daemon. `timing_quality` in %, None where
-    the records do not tell it.
+    the records do not tell it. All onsets before `through_ns` (UTC ns) have been judged.
     """
 
     instrument: Instrument
@@ -32,6 +33,10 @@ class StationReport:
     timing_quality: int | None
     picks: Mapping[Phase, int]
     last_pick_ns: int | None
+    through_ns: int | None
+    lat: float | None = None
+    lon: float | None = None
+    elev: float | None = None
 
 
 class PickTally:
@@ -47,14 +52,24 @@ class PickTally:
         self.last_ns[instrument] = max(t_ns, self.last_ns.get(instrument, 0))
 
 
-def reports(bank: StationBank, picks: PickTally, now_ns: int) -> Iterator[StationReport]:
+def reports(
+    bank: StationBank, tracks: Iterable[Track], picks: PickTally, now_ns: int
+) -> Iterator[StationReport]:
     """Of all instruments that have data. May be called beside the event loop."""
+    through_ns = {track.station.instrument: _through_ns(track) for track in list(tracks)}
     for station in list(bank.stations.values()):
         if station.rate is not None and station.end:
-            yield _report(station, picks, now_ns)
+            yield _report(station, picks, now_ns, through_ns.get(station.instrument))
 
 
-def _report(station: Station, picks: PickTally, now_ns: int) -> StationReport:
+def _through_ns(track: Track) -> int | None:
+    decided = track.detector.decided
+    return sample_time_ns(decided, track.rate) if decided else None
+
+
+def _report(
+    station: Station, picks: PickTally, now_ns: int, through_ns: int | None
+) -> StationReport:
     assert station.rate is not None
     end_ns = sample_time_ns(station.end - 1, station.rate)
     counts, instrument = station.counts, station.instrument
@@ -74,4 +89,5 @@ def _report(station: Station, picks: PickTally, now_ns: int) -> StationReport:
         timing_quality=min(qualities) if qualities else None,
         picks={phase: picks.counts[instrument, phase] for phase in get_args(Phase)},
         last_pick_ns=picks.last_ns.get(instrument),
+        through_ns=through_ns,
     )

@@ -16,7 +16,8 @@ from daemon_parts import Daemon, picks_of, replaying, write_archive
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamer.bus.asks import Ask, ask
-from streamer.bus.connect import open_connection
+from streamer.bus.connect import open_client, open_connection
+from streamer.bus.heartbeat import read_stations
 from streamer.bus.redis_url import parse_redis_url
 from streamer.metrics import SERIES
 from streamer.seedid import Instrument
@@ -89,6 +90,24 @@ def test_a_feed_of_old_data_is_alive_but_not_ready(daemon: tuple[Daemon, str, st
         get(f"{daemon[2]}/readyz")
     with refusal.value:
         assert "no station has data younger" in json.loads(refusal.value.read())["reason"]
+
+
+def test_signs_of_life_say_how_far_the_picks_are_complete(
+    daemon: tuple[Daemon, str, str],
+) -> None:
+    """Every instrument is there; behind the time that is told, all picks are on the stream."""
+    with open_client(parse_redis_url(daemon[1], environ={})) as client:
+        daemon[0].wait_for(lambda: len(client.hgetall("msnet:stations")) == 4)
+        stations = read_stations(client.hgetall("msnet:stations"))
+        newest = client.xrevrange("msnet:health", count=1)[0][1]
+        assert client.exists(f"msnet:instance:{newest['instance']}")
+    assert set(stations) == {"BW.UH1..SH", "BW.UH2..SH", "BW.UH3..SH", "BW.UH4..EH"}
+    assert newest["connected"] == "1"
+    daemon[0].wait_for(lambda: len(picks_of(daemon[1])) >= 12)
+    for pick in picks_of(daemon[1]):
+        station = stations[f"{pick.net}.{pick.sta}.{pick.loc}.{pick.cha[:-1]}"]
+        assert pick.final or pick.t_ns >= station["through_ns"]
+        assert station["samples"] > 10_000
 
 
 def test_viewers_get_the_waveforms_around_a_pick(daemon: tuple[Daemon, str, str]) -> None:
