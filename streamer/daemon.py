@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import structlog
 
@@ -24,6 +25,7 @@ from streamer.config import Config, split_server
 from streamer.errors import ConfigError, MsnetError
 from streamer.pipeline import run
 from streamer.seedlink.client import FeedConfig
+from streamer.seedlink.login import find_login
 from streamer.stationspec import parse_station_spec
 
 log = structlog.get_logger()
@@ -139,6 +141,10 @@ def feed_config(config: Config) -> FeedConfig:
         connect_timeout_s=config.seedlink.connect_timeout_s,
         network_timeout_s=config.seedlink.network_timeout_s,
         startup_timeout_s=config.seedlink.startup_timeout_s,
+        discovery_s=config.seedlink.discovery_s,
+        station_timeout_s=config.seedlink.station_timeout_s,
+        ca_file=config.seedlink.ca_file,
+        login=partial(find_login, config.seedlink),
         client_version=__version__,
     )
 

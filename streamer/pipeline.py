@@ -38,6 +38,7 @@ from streamer.picking.pace import Pace
 from streamer.picking.track import Response, Step
 from streamer.seedid import Nslc
 from streamer.seedlink.client import FeedConfig, Packet, SeedLinkFeed
+from streamer.seedlink.inbox import Inbox
 from streamer.seedlink.state import Ledger
 from streamer.timings import Timings
 from streamer.waveforms.records import PIECE_S, Record, decode
@@ -71,7 +72,7 @@ async def run(
     engine = build_engine(config, clock, before.judged)
     ledger = Ledger(before.positions)
     keeper = Keeper(config.state_dir, engine, ledger, publisher, clock)
-    packets: asyncio.Queue[Packet] = asyncio.Queue(config.seedlink.queue_packets)
+    packets = Inbox(round(config.seedlink.queue_mb * 1e6))
     pace = Pace(config.picking.step_s, time.monotonic)
     observer = Observer(engine, publisher, clock)
     line = Line(engine, packets, ledger, publisher, observer, pace, clock, config)
