@@ -156,7 +156,7 @@ def open_health_server(listen: str | None, observer: Observer) -> HealthServer |
     """The server of metrics and health at `host:port`; None without address or free port."""
     if listen is None:
         return None
-    host, port = split_server(listen)
+    host, port, _ = split_server(listen)
     server = HealthServer(host, port, observer.metrics.render, observer.why_not_ready)
     return server if server.open() else None
 

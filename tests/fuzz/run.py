@@ -19,7 +19,7 @@ def main() -> None:
     import atheris
 
     with atheris.instrument_imports(
-        include=["streamer.seedlink", "streamer.waveforms.records", "streamer.timebase"]
+        include=["streamer.seedlink", "streamer.waveforms", "streamer.timebase"]
     ):
         from targets import TARGETS
 
