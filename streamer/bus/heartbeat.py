@@ -1,7 +1,7 @@
 """Signs of life of pickers on Redis: for the association worker, `status`, `top` and the web page.
 
 Keys (`msnet` is the configurable prefix)
-    msnet:health           stream, an entry of each picker every few seconds, the newest 20 000 kept:
+    msnet:health           stream, an entry of each picker every few seconds, the newest 20 000:
                            `v` 1, `instance`, `time_ns` (POSIX ns), `through_ns`, and counters. No
                            pick of data before `through_ns` is still to come from this picker, but
                            for late data; absent where not known.
