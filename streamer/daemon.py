@@ -22,7 +22,7 @@ from streamer.bus.spool import Spool
 from streamer.checkpoint import load_checkpoint
 from streamer.clock import Clock
 from streamer.config import Config, split_server
-from streamer.errors import ConfigError, MsnetError
+from streamer.errors import ConfigError, MsnetError, UnavailableError
 from streamer.pipeline import run
 from streamer.seedlink.client import FeedConfig
 from streamer.seedlink.login import find_login
@@ -60,7 +60,9 @@ async def open_publisher(config: Config, clock: Clock) -> AsyncIterator[Publishe
     # Before Redis: two daemons with one state folder are told so at once.
     spool = Spool(config.state_dir / SPOOL_NAME, config.spool.max_mb, clock)
     try:
-        async with open_stream(config, clock) as stream:
+        # One that has published before picks on while Redis is away: the URL was right once.
+        known = bool(spool.latest_sent(0, 1))
+        async with open_stream(config, clock, must_answer=not known) as stream:
             publisher = Publisher(
                 stream, spool, restore_s=min(RESTORE_S, retention_s(config)), clock=clock
             )
@@ -73,8 +75,13 @@ async def open_publisher(config: Config, clock: Clock) -> AsyncIterator[Publishe
 
 
 @asynccontextmanager
-async def open_stream(config: Config, clock: Clock) -> AsyncIterator[PickStream]:
-    """The Redis stream of the configuration, its embedded broker running while it is open."""
+async def open_stream(
+    config: Config, clock: Clock, *, must_answer: bool = True
+) -> AsyncIterator[PickStream]:
+    """The Redis stream of the configuration, its embedded broker running while it is open.
+
+    Raises what `PickStream.connect` raises; without `must_answer` not that it is unavailable.
+    """
     broker: Broker | None = None
     if config.redis.url == EMBEDDED_URL:
         broker = await asyncio.to_thread(start_broker, broker_config(config))
@@ -90,7 +97,11 @@ async def open_stream(config: Config, clock: Clock) -> AsyncIterator[PickStream]
     )
     guard = asyncio.create_task(_keep_running(config, broker)) if broker else None
     try:
-        await stream.connect()
+        try:
+            await stream.connect()
+        except UnavailableError:
+            if must_answer:
+                raise
         yield stream
     finally:
         if guard:
