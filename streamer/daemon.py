@@ -3,16 +3,13 @@
 import asyncio
 import os
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
 
 import structlog
 
-from streamer import __version__
 from streamer.bus.address import broker_config, server_address
 from streamer.bus.broker import Broker, start_broker
 from streamer.bus.publisher import RESTORE_S, Publisher
@@ -21,12 +18,10 @@ from streamer.bus.redis_url import EMBEDDED_URL, parse_redis_url
 from streamer.bus.spool import Spool
 from streamer.checkpoint import load_checkpoint
 from streamer.clock import Clock
-from streamer.config import Config, split_server
-from streamer.errors import ConfigError, MsnetError, UnavailableError
+from streamer.config import Config
+from streamer.errors import MsnetError, UnavailableError
 from streamer.pipeline import run
-from streamer.seedlink.client import FeedConfig
-from streamer.seedlink.login import find_login
-from streamer.stationspec import parse_station_spec
+from streamer.seedlink.client import feed_config
 
 log = structlog.get_logger()
 
@@ -42,8 +37,6 @@ async def serve(config: Config) -> None:
     Raises any MsnetError that keeps it from starting or going on.
     """
     os.umask(0o077)  # what is written from here on is for this user alone
-    if not config.seedlink.servers:
-        raise ConfigError("no SeedLink server is given: name one with --server HOST:PORT")
     feed = feed_config(config)  # first: a wrong station list is told before anything is started
     stop = asyncio.Event()
     _stop_on_signals(stop)
@@ -140,24 +133,6 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-
-
-def feed_config(config: Config) -> FeedConfig:
-    """What the SeedLink client needs of the configuration."""
-    return FeedConfig(
-        servers=[split_server(server) for server in config.seedlink.servers],
-        spec=parse_station_spec(config.stations, sys.stdin),
-        protocol=config.seedlink.protocol,
-        start=config.seedlink.start,
-        connect_timeout_s=config.seedlink.connect_timeout_s,
-        network_timeout_s=config.seedlink.network_timeout_s,
-        startup_timeout_s=config.seedlink.startup_timeout_s,
-        discovery_s=config.seedlink.discovery_s,
-        station_timeout_s=config.seedlink.station_timeout_s,
-        ca_file=config.seedlink.ca_file,
-        login=partial(find_login, config.seedlink),
-        client_version=__version__,
-    )
 
 
 def retention_s(config: Config) -> float:

@@ -11,29 +11,34 @@ What is decided here: which server, the wait between attempts, and whether its n
 
 import asyncio
 import random
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import structlog
 
+from streamer import __version__
 from streamer.clock import Clock
-from streamer.config import SeedLinkConfig, Server
+from streamer.config import Config, SeedLinkConfig, Server, split_server
 from streamer.errors import AccessDeniedError, ConfigError, UnavailableError
 from streamer.seedid import Nslc
-from streamer.seedlink.discovery import Listing, parse_listing
+from streamer.seedlink.discovery import Listing
 from streamer.seedlink.link import Link, LinkSettings, Login, Refusals, limits_ns
+from streamer.seedlink.login import find_login
+from streamer.seedlink.lookup import listing_of, look_up, no_match
 from streamer.seedlink.packets import LinkError, Packet
 from streamer.seedlink.progress import Progress
 from streamer.seedlink.receiver import SHOWN, Intent, Receiver
 from streamer.seedlink.requests import plan
 from streamer.seedlink.state import Position
 from streamer.seedlink.watch import StationWatch
-from streamer.stationspec import StationSpec
+from streamer.stationspec import StationSpec, parse_station_spec
 
-__all__ = ["FeedConfig", "Packet", "SeedLinkFeed"]
+__all__ = ["FeedConfig", "Packet", "SeedLinkFeed", "feed_config"]
 
 log = structlog.get_logger()
 
@@ -68,6 +73,37 @@ class FeedConfig:
     client_version: str = ""
     resume: Mapping[str, Mapping[str, Position]] = field(default_factory=dict)
 
+    def link_settings(self) -> LinkSettings:
+        """For one connection. Raises as `login`."""
+        return LinkSettings(
+            protocol=self.protocol,
+            timeout_s=self.connect_timeout_s,
+            client_version=self.client_version,
+            ca_file=self.ca_file,
+            login=self.login(),
+        )
+
+
+def feed_config(config: Config) -> FeedConfig:
+    """What the feed needs of the configuration. Raises ConfigError, as `parse_station_spec`."""
+    seedlink = config.seedlink
+    if not seedlink.servers:
+        raise ConfigError("no SeedLink server is given: name one with --server HOST:PORT")
+    return FeedConfig(
+        servers=[split_server(server) for server in seedlink.servers],
+        spec=parse_station_spec(config.stations, sys.stdin),
+        protocol=seedlink.protocol,
+        start=seedlink.start,
+        connect_timeout_s=seedlink.connect_timeout_s,
+        network_timeout_s=seedlink.network_timeout_s,
+        startup_timeout_s=seedlink.startup_timeout_s,
+        discovery_s=seedlink.discovery_s,
+        station_timeout_s=seedlink.station_timeout_s,
+        ca_file=seedlink.ca_file,
+        login=partial(find_login, seedlink),
+        client_version=__version__,
+    )
+
 
 class SeedLinkFeed:
     """Keeps one connection alive and hands every packet to `deliver`.
@@ -100,7 +136,6 @@ class SeedLinkFeed:
             spec=config.spec,
             network_timeout_s=config.network_timeout_s,
             discovery_s=config.discovery_s,
-            info_item="STREAMS",
         )
 
     async def run(self) -> None:
@@ -144,7 +179,7 @@ class SeedLinkFeed:
 
     async def _stay_connected(self, server: Server, preferred: Sequence[Server]) -> str:
         """One connection from start to end; returns why it ended."""
-        link = self._link(server)
+        link = Link(server, self._config.link_settings())
         self._preferred_is_back = False
         probing = asyncio.create_task(self._await_preferred(preferred, link))
         try:
@@ -166,41 +201,23 @@ class SeedLinkFeed:
             await link.close()
         return "the server closed the session"
 
-    def _link(self, server: Server) -> Link:
-        config = self._config
-        settings = LinkSettings(
-            protocol=config.protocol,
-            timeout_s=config.connect_timeout_s,
-            client_version=config.client_version,
-            ca_file=config.ca_file,
-            login=config.login(),
-        )
-        return Link(server, settings)
-
     async def _await_preferred(self, preferred: Sequence[Server], link: Link) -> None:
         """Close `link` when one of the servers named before its own can be used again."""
         while preferred:
             await asyncio.sleep(self._config.discovery_s)
             for server in preferred:
-                probe = self._link(server)
                 try:
-                    await probe.open()
-                    listing = await self._list(probe)
+                    listing = await look_up(server, self._config.link_settings(), self._config.spec)
                 except (LinkError, AccessDeniedError, OSError):
                     continue
-                finally:
-                    await probe.close()
                 if any(map(self._config.spec.matches, listing.channels)):
                     self._preferred_is_back = True
                     await link.close()
                     return
 
-    async def _list(self, link: Link) -> Listing:
-        return parse_listing(await link.info(self._intent.info_item), v4=link.v4)
-
     async def _subscribe(self, link: Link, server: str) -> tuple[Receiver, set[str], list[Nslc]]:
         """Ask for every wanted channel the server has, each station from where it stands."""
-        listing = await self._list(link)
+        listing = await listing_of(link, self._config.spec)
         wanted = [nslc for nslc in sorted(listing.channels) if self._config.spec.matches(nslc)]
         if not wanted:
             self._complain_of_no_match(listing, server)
@@ -269,10 +286,3 @@ class SeedLinkFeed:
         if self._connected_once:
             raise LinkError(f"{server} has none of the channels {asked} any more")
         raise ConfigError(no_match(self._config.spec, listing, server))
-
-
-def no_match(spec: StationSpec, listing: Listing, server: str) -> str:
-    """Says that a server has nothing of `spec`, and which of its names are nearest."""
-    nearest = ", ".join(spec.nearest(str(nslc) for nslc in listing.channels))
-    hint = f"nearest: {nearest}" if nearest else "the server has no channels at all"
-    return f"{server} has no channel that matches --stations {spec}; {hint}"

@@ -13,6 +13,7 @@ from streamer.seedid import Nslc
 from streamer.seedlink.packets import MAX_CHANNELS, LinkError, checked_channel
 from streamer.seedlink.protocol import SEQUENCE_BITS_V3
 from streamer.seedlink.requests import Standing
+from streamer.stationspec import StationSpec
 
 _SEQUENCES_V3 = 1 << SEQUENCE_BITS_V3
 
@@ -44,6 +45,22 @@ class Listing:
             if ahead >= 0 if self.v4 else ahead % _SEQUENCES_V3 < _SEQUENCES_V3 // 2:
                 return True
         return False
+
+
+def info_item(spec: StationSpec, *, v4: bool) -> str:
+    """What to ask with INFO for the channels of `spec`: in v4 no more than its network or station.
+
+    A public server has tens of thousands of channels.
+    """
+    asked = [pattern for pattern in spec.patterns if not pattern.exclude]
+    networks = {pattern.network for pattern in asked}
+    stations = {pattern.station for pattern in asked}
+    network, station = networks.pop() if len(networks) == 1 else "*", "*"
+    if len(stations) == 1 and not networks:
+        station = stations.pop()
+    if not v4 or network == station == "*" or "[" in network + station:
+        return "STREAMS"
+    return f"STREAMS {network}_{station}"
 
 
 def parse_listing(text: bytes, *, v4: bool) -> Listing:

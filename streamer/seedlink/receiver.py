@@ -14,7 +14,7 @@ import structlog
 
 from streamer.clock import Clock
 from streamer.seedid import Nslc
-from streamer.seedlink.discovery import parse_listing
+from streamer.seedlink.discovery import info_item, parse_listing
 from streamer.seedlink.link import Link
 from streamer.seedlink.packets import (
     Frame,
@@ -49,7 +49,6 @@ class Intent:
     spec: StationSpec
     network_timeout_s: float
     discovery_s: float
-    info_item: str
 
 
 class Receiver:
@@ -80,6 +79,7 @@ class Receiver:
         self._asked: frozenset[str] = frozenset()
         self._known: frozenset[Nslc] = frozenset()
         self._told: set[bytes] = set()
+        self._info_item = info_item(intent.spec, v4=link.v4)
         self._skipped = 0
 
     async def run(self, asked: Collection[str], known: Collection[Nslc]) -> None:
@@ -105,7 +105,7 @@ class Receiver:
             now_s = loop.time()
             if now_s >= ask_s:
                 discover = now_s >= discover_s
-                self._link.ask_info(self._intent.info_item if discover else "ID")
+                self._link.ask_info(self._info_item if discover else "ID")
                 discover_s = now_s + self._intent.discovery_s if discover else discover_s
                 ask_s = self._next_question(now_s, discover_s)
             if now_s >= look_s:

@@ -5,7 +5,7 @@ asked by the next. Number and time together are best: where the number is no lon
 come round (v3 has 24 bits), the time finds the place.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -65,15 +65,16 @@ def plan(
         standing = standings.get(name)
         data = _begin(start, v4) if standing is None else _go_on(standing, by_time, v4)
         network, _, station = name.partition("_")
-        selects = tuple((text, f"SELECT {text}") for text in _selectors(channels, v4))
+        texts = [selector(nslc, v4) for nslc in channels]
+        selects = tuple((text, f"SELECT {text}") for text in texts)
         command = f"STATION {name}" if v4 else f"STATION {station} {network}"
         requests.append(StationRequest(name, command, selects, data))
     return requests
 
 
-def _selectors(channels: Iterable[Nslc], v4: bool) -> Iterator[str]:
-    for nslc in channels:
-        yield stream_id(nslc) if v4 else f"{nslc.location or '--'}{nslc.channel}"
+def selector(nslc: Nslc, v4: bool) -> str:
+    """What SELECT is told for one channel."""
+    return stream_id(nslc) if v4 else f"{nslc.location or '--'}{nslc.channel}"
 
 
 def _begin(start: str, v4: bool) -> tuple[str, ...]:

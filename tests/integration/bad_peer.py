@@ -133,16 +133,19 @@ class BadPeer:
     """
 
     def __init__(
-        self, records: Sequence[bytes], script: Script = Script(), tls: ssl.SSLContext | None = None
+        self,
+        records: Sequence[bytes],
+        script: Script | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.script = script
+        self.script = script or Script()
         self.port = 0
         self.commands: list[str] = []
         self.sessions = 0
         self.session_began = asyncio.Event()
         self._tls = tls
         self._records = list(records)
-        self._entries = list(self._number(self._records, script.first_sequence))
+        self._entries = list(self._number(self._records, self.script.first_sequence))
         self._oldest = 0
         self._starts = 0
         self._connections: set[asyncio.Task[None]] = set()
