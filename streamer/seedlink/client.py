@@ -109,7 +109,7 @@ class SeedLinkFeed:
     """Keeps one connection alive and hands every packet to `deliver`.
 
     `deliver` may wait: TCP then pushes back on the server. `announce` is told the channels asked
-    for, before their first packet. `counts` has what was received and left out.
+    for, before their first packet. What was received and left out is added to `counts`.
     """
 
     def __init__(
@@ -118,9 +118,10 @@ class SeedLinkFeed:
         deliver: Callable[[Packet], Awaitable[None]],
         announce: Callable[[list[Nslc]], None],
         clock: Clock,
+        counts: Counter[str] | None = None,
     ) -> None:
         self.connected = False
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter() if counts is None else counts
         self._config = config
         self._servers = [Server(*server) for server in config.servers]
         self._deliver = deliver
