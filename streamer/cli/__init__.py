@@ -38,10 +38,11 @@ def main() -> None:
 for command in (
     picking.run,
     picking.pick,
-    picking.stations,
     association.associate,
     viewing.picks,
     viewing.events,
+    viewing.status,
+    viewing.top,
     picking.replay,
     picking.broker,
     show.demo,

@@ -160,3 +160,44 @@ def events_plot(
 
     config = viewed(**options)
     plot_events(config, file, stations, output, (start, end), title, errors=errors)
+
+
+def limit_options(command: Any) -> Any:
+    """From when on a station is late or silent."""
+    for option in (
+        click.option("--silent-s", type=click.FloatRange(min=0), default=300.0, show_default=True,
+                     help="Data latency of a silent station (critical if of half of them)."),
+        click.option("--late-s", type=click.FloatRange(min=0), default=60.0, show_default=True,
+                     help="Data latency of a late station (warning)."),
+    ):  # fmt: skip
+        command = option(command)
+    return viewer_options(command)
+
+
+@click.command()
+@click.option("--format", "kind", type=click.Choice(["table", "json", "nagios"]), default="table",
+              show_default=True)  # fmt: skip
+@limit_options
+def status(kind: Any, late_s: float, silent_s: float, **options: Any) -> None:
+    """Tell how pickers, stations and consumers do; from any host that reaches Redis.
+
+    Exits as a Nagios plugin: 0 all is well, 1 warning, 2 critical (no picker, half of the stations
+    silent, no Redis).
+    """
+    import sys
+
+    from streamer.status.command import tell_status
+    from streamer.status.model import Limits
+
+    limits = Limits(late_s=late_s, silent_s=silent_s)
+    sys.exit(tell_status(viewed(**options), kind, limits, sys.stdout))
+
+
+@click.command()
+@limit_options
+def top(late_s: float, silent_s: float, **options: Any) -> None:
+    """Watch stations, worst first, and events; q quits."""
+    from streamer.status.model import Limits
+    from streamer.status.top import show_top
+
+    show_top(viewed(**options), Limits(late_s=late_s, silent_s=silent_s))

@@ -1,0 +1,1 @@
+"""How a network of pickers and workers does, seen from Redis: `status` and `top`."""
