@@ -23,7 +23,7 @@ from streamer.association.geodesy import KM_PER_DEG
 from streamer.association.message import Event
 from streamer.association.network import Network
 from streamer.association.offline import settled_events
-from streamer.association.parameters import BestParameters
+from streamer.association.parameters import AssociationConfig
 from streamer.association.pickfiles import PickRow, read_picks
 from streamer.association.real_files import read_real_catalogue, real_parameters
 from streamer.association.stations import read_stations
@@ -74,7 +74,7 @@ def run(engine: str, folder: Path) -> dict:
     real = real_parameters(config["real"], config["lat0"])
 
     def events(picks: list[PickRow]) -> list[Event]:
-        return settled_events(network, picks, engine, BestParameters(), real)
+        return settled_events(network, picks, AssociationConfig(profile=engine, real=real))
 
     few = rows[:500]
     events(few)  # compiles, or reads what was compiled

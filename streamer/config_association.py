@@ -1,15 +1,28 @@
-"""What can be set of the association profiles: every parameter with its meaning and unit."""
+"""What can be set of association: the worker, and every parameter of its profiles with its unit."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 
 
-class RealParameters(BaseModel):
+class _Parameters(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_defaults(cls, value: object) -> object:
+        """A section whose keys are all commented out is null in YAML."""
+        return {} if value is None else value
+
+
+class RealParameters(_Parameters):
     """REAL as published (Zhang, Ellsworth & Beroza, 2019), in words; its own letters in brackets.
 
     Distances on the map are in degrees of latitude, as in REAL.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     search_half_width_deg: float = Field(
         default=0.25,
@@ -110,10 +123,8 @@ class RealParameters(BaseModel):
     )
 
 
-class BestParameters(BaseModel):
+class BestParameters(_Parameters):
     """Profile `best`: an event is what makes its picks much more likely than chance does."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     least_p: int = Field(default=3, ge=0, description="Least P picks of an event.")
     least_s: int = Field(default=2, ge=0, description="Least S picks of an event.")
@@ -167,3 +178,65 @@ class BestParameters(BaseModel):
     learn_statics: bool = Field(
         default=True, description="Learn a delay of each station and phase from the residuals."
     )
+
+
+class AssociationConfig(_Parameters):
+    """From picks to events: `msnet-stream associate`."""
+
+    stations: UserPath | None = Field(
+        default=None,
+        description="Coordinates of the stations: csv (net, sta, lat, lon, elev_km) or StationXML.",
+    )
+    velocity_model: UserPath | None = Field(
+        default=None, description="csv or YAML of layers: top_km, vp_km_s, vs_km_s."
+    )
+    profile: Literal["best", "real"] = Field(
+        default="best", description="How: by likelihood, or REAL as published."
+    )
+    lateness_s: float = Field(
+        default=5.0,
+        ge=0,
+        description="How much longer than needed a result waits for late picks before it is"
+        " settled, s. A pick that is later still has its events settled again.",
+    )
+    unheard_lateness_s: float = Field(
+        default=20.0,
+        ge=0,
+        description="Without heartbeats of pickers: picks are taken to be complete up to this long"
+        " before the newest publication, s.",
+    )
+    hold_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="A station this far behind the foremost one is no longer waited for, s.",
+    )
+    retention_s: float = Field(
+        default=21_600.0,
+        gt=0,
+        description="How late a pick may come and still change events, s.",
+    )
+    future_s: float = Field(
+        default=5.0,
+        ge=0,
+        description="A pick this much later than its publication has a wrong clock and is not"
+        " used, s.",
+    )
+    most_picks_per_s: float = Field(
+        default=2.0,
+        gt=0,
+        description="Picks of one station and phase used, on average over a block of some ten"
+        " seconds; of more, the likeliest.",
+    )
+    update_picks: int = Field(
+        default=4,
+        ge=1,
+        description="A preliminary event is told again when it has so many more picks.",
+    )
+    update_share: float = Field(
+        default=0.1,
+        gt=0,
+        description="A preliminary event is told again when it moved by this share of the station"
+        " spacing.",
+    )
+    best: BestParameters = Field(default=BestParameters(), description=BestParameters.__doc__)
+    real: RealParameters = Field(default=RealParameters(), description=RealParameters.__doc__)

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import structlog
 
+from streamer import __version__
 from streamer.bus.address import broker_config, server_address
 from streamer.bus.broker import Broker, start_broker
 from streamer.bus.publisher import RESTORE_S, Publisher
@@ -18,15 +19,16 @@ from streamer.bus.redis_url import EMBEDDED_URL, parse_redis_url
 from streamer.bus.spool import Spool
 from streamer.checkpoint import load_checkpoint
 from streamer.clock import Clock
-from streamer.config import Config
-from streamer.errors import MsnetError, UnavailableError
+from streamer.config import Config, split_server
+from streamer.errors import ConfigError, MsnetError
 from streamer.pipeline import run
-from streamer.seedlink.client import feed_config
+from streamer.seedlink.client import FeedConfig
+from streamer.shutdown import stop_on_signals
+from streamer.stationspec import parse_station_spec
 
 log = structlog.get_logger()
 
 BROKER_CHECK_S = 2.0
-SHUTDOWN_S = 27.0  # two drains and the broker take less; systemd kills after 30 s without a word
 SECONDS_PER_DAY = 86_400
 SPOOL_NAME = "spool.sqlite"
 
@@ -37,9 +39,11 @@ async def serve(config: Config) -> None:
     Raises any MsnetError that keeps it from starting or going on.
     """
     os.umask(0o077)  # what is written from here on is for this user alone
+    if not config.seedlink.servers:
+        raise ConfigError("no SeedLink server is given: name one with --server HOST:PORT")
     feed = feed_config(config)  # first: a wrong station list is told before anything is started
     stop = asyncio.Event()
-    _stop_on_signals(stop)
+    stop_on_signals(stop)
     async with open_publisher(config, time.time_ns) as publisher:
         # Behind the lock of the spool: nobody else writes the checkpoint any more.
         before = load_checkpoint(config.state_dir)
@@ -53,9 +57,7 @@ async def open_publisher(config: Config, clock: Clock) -> AsyncIterator[Publishe
     # Before Redis: two daemons with one state folder are told so at once.
     spool = Spool(config.state_dir / SPOOL_NAME, config.spool.max_mb, clock)
     try:
-        # One that has published before picks on while Redis is away: the URL was right once.
-        known = bool(spool.latest_sent(0, 1))
-        async with open_stream(config, clock, must_answer=not known) as stream:
+        async with open_stream(config, clock) as stream:
             publisher = Publisher(
                 stream, spool, restore_s=min(RESTORE_S, retention_s(config)), clock=clock
             )
@@ -68,13 +70,8 @@ async def open_publisher(config: Config, clock: Clock) -> AsyncIterator[Publishe
 
 
 @asynccontextmanager
-async def open_stream(
-    config: Config, clock: Clock, *, must_answer: bool = True
-) -> AsyncIterator[PickStream]:
-    """The Redis stream of the configuration, its embedded broker running while it is open.
-
-    Raises what `PickStream.connect` raises; without `must_answer` not that it is unavailable.
-    """
+async def open_stream(config: Config, clock: Clock) -> AsyncIterator[PickStream]:
+    """The Redis stream of the configuration, its embedded broker running while it is open."""
     broker: Broker | None = None
     if config.redis.url == EMBEDDED_URL:
         broker = await asyncio.to_thread(start_broker, broker_config(config))
@@ -90,11 +87,7 @@ async def open_stream(
     )
     guard = asyncio.create_task(_keep_running(config, broker)) if broker else None
     try:
-        try:
-            await stream.connect()
-        except UnavailableError:
-            if must_answer:
-                raise
+        await stream.connect()
         yield stream
     finally:
         if guard:
@@ -117,22 +110,18 @@ async def _keep_running(config: Config, broker: Broker) -> None:
                 broker.pid, broker.process = successor.pid, successor.process
 
 
-def _stop_on_signals(stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-
-    def on_signal(number: signal.Signals) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        stop.set()
-        loop.call_later(SHUTDOWN_S, overrun)
-
-    def overrun() -> None:
-        waiting = sorted(str(task.get_coro()) for task in asyncio.all_tasks(loop))
-        log.error("shutdown_overrun", after_s=SHUTDOWN_S, tasks=waiting)
-        os._exit(1)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
+def feed_config(config: Config) -> FeedConfig:
+    """What the SeedLink client needs of the configuration."""
+    return FeedConfig(
+        servers=[split_server(server) for server in config.seedlink.servers],
+        spec=parse_station_spec(config.stations, sys.stdin),
+        protocol=config.seedlink.protocol,
+        start=config.seedlink.start,
+        connect_timeout_s=config.seedlink.connect_timeout_s,
+        network_timeout_s=config.seedlink.network_timeout_s,
+        startup_timeout_s=config.seedlink.startup_timeout_s,
+        client_version=__version__,
+    )
 
 
 def retention_s(config: Config) -> float:

@@ -31,7 +31,7 @@ from streamer.association.geodesy import (
 from streamer.association.network import Network
 from streamer.association.parameters import BestParameters
 from streamer.association.pick_errors import initial_errors, learnt_errors
-from streamer.association.pickfiles import P, PickTable
+from streamer.association.pickfiles import P, PickTable, S
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -119,18 +119,21 @@ class Best:
         self._late_s = widest_km / speed + network.search_radius_km.max() / speed
         self._early_s = network.search_radius_km.max() / network.p_km_s
         crossing_s = network.aperture_km / network.s_km_s
-        self._rate_span_s = RATE_CROSSINGS * crossing_s
+        self.rate_span_s = RATE_CROSSINGS * crossing_s
         self.odds_span_s = ODDS_CROSSINGS * crossing_s
+        # Longest time between an origin and the last pick of its event.
+        self.reach_s = float(self._late_s[S])
         self._searched_km3 = (
             math.pi
             * float(np.median(network.search_radius_km)) ** 2
             * (network.deepest_km - network.shallowest_km)
         )
-        self._fit = kernels.new_fit(len(network.stations))
+        self.fit = kernels.new_fit(len(network.stations))
         slots = min(SEARCHED, len(network.stations))
         nodes = len(self._make_grid(int(np.argmax(network.search_radius_km))).lat)
         capacity = max(1, TABLES_BYTES // (slots * nodes * 9))
         self._grid = lru_cache(maxsize=capacity)(self._make_grid)
+        self._ranges = np.empty((2, len(network.stations), 2), np.int64)
         self._score = np.empty(nodes, np.float32), np.empty(nodes, np.float32)
 
     def associate(
@@ -189,7 +192,7 @@ class Best:
         times_s = table.time_s[rows]
         starts = np.searchsorted(group[rows], np.arange(2 * n + 1))
         probability = np.clip(table.prob[rows], LEAST_PROBABILITY, 1)
-        span_s = self._rate_span_s
+        span_s = self.rate_span_s
         value = np.empty(len(rows))
         for phase in range(2):
             part = slice(starts[phase * n], starts[(phase + 1) * n])
@@ -216,10 +219,6 @@ class Best:
         on_progress: Callable[[float], None],
     ) -> Iterator[tuple[float, Place]]:
         """Negative gain and origin of what the free P picks, in order of time, may belong to."""
-        sigma_s = np.hypot(self.errors.sigma_s, self._cell_s)
-        scale = self.rules.near_detection * kernels.NU_PEAK
-        peak, rough_peak = np.log(scale / self.errors.sigma_s), np.log(scale / sigma_s)
-        ranges = np.empty((2, len(self.network.stations), 2), np.int64)
         n_p = picks.starts[P, -1]
         station = np.searchsorted(picks.starts[P], np.arange(n_p), side="right") - 1
         times_s = picks.times_s[:n_p]
@@ -228,30 +227,41 @@ class Best:
         first, end = np.searchsorted(times_s[order], search_s)
         for done, j in enumerate(order[first:end], first):
             on_progress(done / n_p)
-            t_s = float(picks.times_s[j])
-            if explained[j]:
+            t_s = float(times_s[j])
+            origin = None if explained[j] else self.search(picks, int(station[j]), t_s)
+            if origin is None:
                 continue
-            most = kernels.window(picks, t_s, self._early_s, self._late_s, peak, ranges)
-            if most < self.rules.least_gain:
-                continue
-            grid = self._grid(int(station[j]))
-            score, part = (scratch[: len(grid.lat)] for scratch in self._score)
-            node = kernels.search(
-                t_s, grid.stations, grid.offsets, grid.near, NEAR_SILENT, picks, ranges, sigma_s,
-                rough_peak, score, part,
-            )  # fmt: skip
-            origin = np.array(
-                [t_s - grid.p_travel_s[node], grid.lat[node], grid.lon[node], grid.depth_km[node]]
-            )
-            gain = self._refine(origin, FROM_NODE, picks, FREE)
-            if gain >= self.rules.least_gain and self._has_enough(origin):
+            gain = self.refine(origin, FROM_NODE, picks, FREE)
+            if gain >= self.rules.least_gain and self.has_enough(origin):
                 yield -gain, _place(origin)
                 if gain >= odds.least_gain(t_s):
-                    fit = self._fit
+                    fit = self.fit
                     near = np.abs(fit.residual_s[P]) < SURE_SIGMA * fit.sigma_s[P]
                     explained[fit.chosen[P][fit.used[P] & near]] = True
 
-    def _refine(self, origin: Floats, smears: Floats, picks: Picks, me: int) -> float:
+    def search(self, picks: Picks, station: int, t_s: float) -> Floats | None:
+        """The node that explains the free picks best if the P wave was at a station at a time.
+
+        None if no event can come of it.
+        """
+        sigma_s = np.hypot(self.errors.sigma_s, self._cell_s)
+        scale = self.rules.near_detection * kernels.NU_PEAK
+        peak, rough_peak = np.log(scale / self.errors.sigma_s), np.log(scale / sigma_s)
+        ranges = self._ranges
+        most = kernels.window(picks, t_s, self._early_s, self._late_s, peak, ranges)
+        if most < self.rules.least_gain:
+            return None
+        grid = self._grid(station)
+        score, part = (scratch[: len(grid.lat)] for scratch in self._score)
+        node = kernels.search(
+            t_s, grid.stations, grid.offsets, grid.near, NEAR_SILENT, picks, ranges, sigma_s,
+            rough_peak, score, part,
+        )  # fmt: skip
+        return np.array(
+            [t_s - grid.p_travel_s[node], grid.lat[node], grid.lon[node], grid.depth_km[node]]
+        )
+
+    def refine(self, origin: Floats, smears: Floats, picks: Picks, me: int) -> float:
         """Gain of the origin once it is where its picks, free or of event `me`, want it."""
         return kernels.refine(
             origin,
@@ -265,12 +275,12 @@ class Best:
             2 * self._step_km,
             self.network.spacing_km,
             self._searched_km3,
-            self._fit,
+            self.fit,
         )
 
-    def _has_enough(self, origin: Floats) -> bool:
+    def has_enough(self, origin: Floats) -> bool:
         """Whether what was just refined passes the least numbers of the parameters."""
-        rules, used = self.rules, self._fit.used
+        rules, used = self.rules, self.fit.used
         n_p, n_s = used.sum(axis=1)
         if (
             n_p < rules.least_p
@@ -299,8 +309,8 @@ class Best:
         while candidates:
             loss, place = heapq.heappop(candidates)
             origin = np.array(place)
-            gain = self._refine(origin, FROM_CANDIDATE, picks, FREE)
-            if gain < odds.least_gain(origin[0]) or not self._has_enough(origin):
+            gain = self.refine(origin, FROM_CANDIDATE, picks, FREE)
+            if gain < odds.least_gain(origin[0]) or not self.has_enough(origin):
                 continue
             if gain < -loss - GAIN_LOST and candidates and gain < -candidates[0][0]:
                 heapq.heappush(candidates, (-gain, _place(origin)))
@@ -312,7 +322,7 @@ class Best:
         self, me: int, origin: Floats, gain: float, picks: Picks, events: dict[int, _Event]
     ) -> None:
         """Make the origin just refined an event with the picks it uses."""
-        fit = self._fit
+        fit = self.fit
         picks.owner[fit.chosen[fit.used]] = me
         events[me] = _Event(origin, gain, np.where(fit.used, fit.residual_s, np.nan))
 
@@ -323,9 +333,9 @@ class Best:
             for me in sorted(events, key=lambda me: (events[me].gain, me)):
                 event = events[me]
                 odds.remove(event.origin[0])
-                gain = self._refine(event.origin, FROM_EVENT, picks, me)
+                gain = self.refine(event.origin, FROM_EVENT, picks, me)
                 picks.owner[picks.owner == me] = FREE
-                if gain >= odds.least_gain(event.origin[0]) and self._has_enough(event.origin):
+                if gain >= odds.least_gain(event.origin[0]) and self.has_enough(event.origin):
                     self._own(me, event.origin, gain, picks, events)
                     odds.add(event.origin[0])
                 else:
@@ -336,9 +346,9 @@ class Best:
         picks.owner[picks.owner != TAKEN] = FREE
         owner = picks.owner.copy()
         likeliest = np.full(len(owner), -math.inf)
-        fit = self._fit
+        fit = self.fit
         for me, event in events.items():
-            self._refine(event.origin.copy(), FROM_EVENT[:0], picks, FREE)
+            self.refine(event.origin.copy(), FROM_EVENT[:0], picks, FREE)
             chosen, log_density = fit.chosen[fit.used], fit.log_density[fit.used]
             wins = log_density > likeliest[chosen]
             likeliest[chosen[wins]] = log_density[wins]
@@ -401,7 +411,14 @@ class Odds:
 
     def remove(self, time_s: float) -> None:
         """Count an event no longer."""
-        self._events_s.remove(float(time_s))
+        at = bisect.bisect_left(self._events_s, time_s)
+        if self._events_s[at] != time_s:
+            raise ValueError(f"no event at {time_s} s")
+        del self._events_s[at]
+
+    def forget(self, before_s: float) -> None:
+        """Drop the events of before a time."""
+        del self._events_s[: bisect.bisect_left(self._events_s, before_s)]
 
 
 def _place(origin: Floats) -> Place:

@@ -24,8 +24,6 @@ from streamer.timebase import NS_PER_S
 BLOCK_STEP_S = 10
 AHEAD = 1  # blocks that are looked at beyond the one that is settled
 ALIVE_S = 6 * 3600  # a station whose last pick is older than this is taken to be out of order
-# More picks of one station and phase than this, on average over a block, are noise.
-MOST_PICKS_PER_S = 2.0
 Codes = Mapping[tuple[str, str], int]
 
 

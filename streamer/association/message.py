@@ -75,6 +75,11 @@ class Event:
     mag_stations: int | None = None
     arrivals: tuple[Arrival, ...]
 
+    @property
+    def name(self) -> str:
+        """`<id>:<version>`: what a consumer sees once."""
+        return f"{self.id}:{self.version}"
+
     def to_json(self) -> str:
         """One line of JSON, absent values omitted."""
         return json.dumps(self._members())

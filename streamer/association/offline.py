@@ -8,14 +8,15 @@ import structlog
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from streamer.association.blocks import AHEAD, MOST_PICKS_PER_S, Chunk, most_picks
-from streamer.association.message import Event, Profile
+from streamer.association.blocks import AHEAD, Chunk, most_picks
+from streamer.association.message import Event
 from streamer.association.network import Network
-from streamer.association.parameters import BestParameters, RealParameters
+from streamer.association.parameters import AssociationConfig
 from streamer.association.pickfiles import PickRow, read_picks
 from streamer.association.settle import Catalogue, make_settler
 from streamer.association.stations import read_stations
 from streamer.association.velocity import read_velocity_model
+from streamer.errors import ConfigError
 
 log = structlog.get_logger()
 
@@ -24,25 +25,13 @@ NAMED_STATIONS = 10
 FORGET_BLOCKS = 100
 
 
-def associate_files(
-    picks: Path,
-    stations: Path,
-    velocity_model: Path,
-    profile: Profile = "best",
-    best: BestParameters | None = None,
-    real: RealParameters | None = None,
-) -> list[Event]:
+def associate_files(picks: Path, settings: AssociationConfig) -> list[Event]:
     """Events in the picks of one file, located, by time; with a progress bar on a terminal.
 
-    `best` and `real` are the parameters of the profiles. What cannot be used is counted in a
-    warning. Raises NoInputError, DataError, ConfigError.
+    What cannot be used is counted in a warning. Raises NoInputError, DataError, ConfigError.
     """
-    network_stations = read_stations(stations)
-    model = read_velocity_model(velocity_model)
+    network = read_network(settings)
     rows, _ = read_picks(picks)
-    best, real = best or BestParameters(), real or RealParameters()
-    deepest_km = best.deepest_km if profile == "best" else real.deepest_km
-    network = Network.build(network_stations, model, deepest_km or None)
     unknown = Counter(".".join(row.code) for row in rows if row.code not in network.index)
     if unknown:
         log.warning(
@@ -61,27 +50,38 @@ def associate_files(
         def show(share: float) -> None:
             progress.update(task, completed=share)
 
-        return settled_events(network, rows, profile, best, real, show)
+        return settled_events(network, rows, settings, show)
+
+
+def read_network(settings: AssociationConfig) -> Network:
+    """Stations and velocity model of the settings. Raises NoInputError, DataError, ConfigError."""
+    if settings.stations is None or settings.velocity_model is None:
+        raise ConfigError(
+            "association needs to know where the stations are and how fast waves travel: give "
+            "--stations and --velocity-model, or association.stations and .velocity_model"
+        )
+    stations = read_stations(settings.stations)
+    model = read_velocity_model(settings.velocity_model)
+    rules = settings.best if settings.profile == "best" else settings.real
+    return Network.build(stations, model, rules.deepest_km or None)
 
 
 def settled_events(
     network: Network,
     rows: Iterable[PickRow],
-    profile: Profile = "best",
-    best: BestParameters | None = None,
-    real: RealParameters | None = None,
+    settings: AssociationConfig = AssociationConfig(),  # noqa: B008 - frozen
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> list[Event]:
     """Events in picks, in any order, of known stations, located, by time: what the worker settles.
 
     `on_progress` hears the share that is done.
     """
-    settler = make_settler(profile, network, best or BestParameters(), real or RealParameters())
+    settler = make_settler(network, settings)
     grid = settler.grid
     by_block: dict[int, list[PickRow]] = defaultdict(list)
     for row in rows:
         by_block[grid.block(row.t_ns)].append(row)
-    most = most_picks(grid, MOST_PICKS_PER_S)
+    most = most_picks(grid, settings.most_picks_per_s)
     empty = Chunk.of((), network.index, most)
     chunks = {b: Chunk.of(of_block, network.index, most) for b, of_block in by_block.items()}
     catalogue = Catalogue(

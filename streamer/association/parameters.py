@@ -1,5 +1,5 @@
-"""What can be set of the association profiles; they are settings like all others."""
+"""What can be set of association; it is part of the configuration like everything else."""
 
-from streamer.config_association import BestParameters, RealParameters
+from streamer.config_association import AssociationConfig, BestParameters, RealParameters
 
-__all__ = ["BestParameters", "RealParameters"]
+__all__ = ["AssociationConfig", "BestParameters", "RealParameters"]

@@ -21,9 +21,9 @@ from streamer.association.best_kernels import Errors
 from streamer.association.blocks import AHEAD, Chunk, Grid, joined
 from streamer.association.events import located_event
 from streamer.association.geodesy import KM_PER_DEG, Floats
-from streamer.association.message import Event, Profile
+from streamer.association.message import Event
 from streamer.association.network import Network
-from streamer.association.parameters import BestParameters, RealParameters
+from streamer.association.parameters import AssociationConfig, BestParameters, RealParameters
 from streamer.association.pick_errors import initial_errors, learnt_errors
 from streamer.association.pickfiles import PHASES, P
 from streamer.association.real import Ints, Real, RealEvent
@@ -82,14 +82,6 @@ class Scene:
             digest.update(b"|")
         return digest.digest()
 
-    def spread_s(self, n_stations: int) -> Floats:
-        """What is known of delays and errors, [event, phase, station], NaN without a pick."""
-        spread_s = np.full((len(self.teachers), len(PHASES), n_stations), np.nan)
-        for row, settled in zip(spread_s, self.teachers, strict=True):
-            for phase, station, value_s in settled.spread:
-                row[phase, station] = value_s
-        return spread_s
-
     def taken(self) -> AbstractSet[str]:
         """Ids of the picks that earlier events have."""
         return frozenset[str]().union(*(settled.pick_ids for settled in self.earlier))
@@ -97,6 +89,15 @@ class Scene:
     def has_p(self, grid: Grid) -> bool:
         """Whether there is a P pick from which a search may start."""
         return any(bool(np.any(chunk.phase == P)) for chunk in self.chunks[grid.behind :])
+
+
+def spread_table(teachers: Sequence[Settled], n_stations: int) -> Floats:
+    """What events teach of delays and errors, [event, phase, station], NaN without a pick."""
+    spread_s = np.full((len(teachers), len(PHASES), n_stations), np.nan)
+    for row, settled in zip(spread_s, teachers, strict=True):
+        for phase, station, value_s in settled.spread:
+            row[phase, station] = value_s
+    return spread_s
 
 
 class Settler(Protocol):
@@ -109,13 +110,11 @@ class Settler(Protocol):
         ...
 
 
-def make_settler(
-    profile: Profile, network: Network, best: BestParameters, real: RealParameters
-) -> "Settler":
-    """The settler of a profile."""
-    if profile == "best":
-        return SettleBest(network, best)
-    return SettleReal(network, real, best)
+def make_settler(network: Network, settings: AssociationConfig) -> Settler:
+    """The settler of the profile in use."""
+    if settings.profile == "best":
+        return SettleBest(network, settings.best)
+    return SettleReal(network, settings.real, settings.best)
 
 
 def _search_end_ns(grid: Grid, block: int) -> int:
@@ -145,7 +144,7 @@ class SettleBest:
         before = Before(
             taken=scene.taken(),
             origins_s=[(one.event.t_ns - epoch_ns) / NS_PER_S for one in scene.earlier],
-            spread_s=scene.spread_s(n_stations),
+            spread_s=spread_table(scene.teachers, n_stations),
             search_s=((limits_ns[0] - epoch_ns) / NS_PER_S, (limits_ns[1] - epoch_ns) / NS_PER_S),
             alive=alive,
         )
@@ -190,7 +189,7 @@ class SettleReal:
             (grid.start_ns(block) - epoch_ns) / NS_PER_S for block in (scene.block, scene.block + 1)
         )
         taken = scene.taken()
-        spread_s = scene.spread_s(len(network.stations))
+        spread_s = spread_table(scene.teachers, len(network.stations))
         errors = learnt_errors(self._initial, spread_s, self._best)
         every = np.arange(len(network.stations))
         settled = []
@@ -266,6 +265,11 @@ class Catalogue:
         elif listed and not run.events:
             del self._eventful[at]
 
+    def next_run(self, block: int, default: int) -> int:
+        """The first block from this one on that has run and had events."""
+        at = bisect.bisect_left(self._eventful, block)
+        return self._eventful[at] if at < len(self._eventful) else default
+
     def forget(self, before: int) -> None:
         """Drop the blocks before one, but for the events that later ones learn from."""
         at = bisect.bisect_left(self._eventful, before)
@@ -286,7 +290,7 @@ class Catalogue:
             earlier=tuple(
                 one for b in range(block - grid.behind, block) for one in self._events(b)
             ),
-            teachers=tuple(self._teachers(block)),
+            teachers=tuple(self.teachers(block)),
             alive=frozenset[int]().union(*map(self._present, alive)),
         )
 
@@ -294,7 +298,7 @@ class Catalogue:
         run = self.runs.get(block)
         return run.events if run is not None else ()
 
-    def _teachers(self, block: int) -> list[Settled]:
+    def teachers(self, block: int) -> list[Settled]:
         """The last events before the block, the latest last."""
         teachers: list[Settled] = []
         at = bisect.bisect_left(self._eventful, block)

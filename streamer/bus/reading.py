@@ -66,8 +66,12 @@ def _newest_id(client: Any, key: str) -> str:
 
 
 def _next_page(client: Any, key: str, after: str) -> list[Entry]:
-    """The next entries, [] if none came for a while. RESP 3 gives a mapping, RESP 2 pairs."""
-    reply = client.xread({key: after}, count=PAGE_ENTRIES, block=int(1000 * BLOCK_S))
+    """The next entries, [] if none came for a while."""
+    return entries_of(client.xread({key: after}, count=PAGE_ENTRIES, block=int(1000 * BLOCK_S)))
+
+
+def entries_of(reply: Any) -> list[Entry]:
+    """The entries in a reply about one stream. RESP 3 gives a mapping, RESP 2 pairs."""
     if not reply:
         return []
     if isinstance(reply, dict):

@@ -20,10 +20,9 @@ recorded as, that `default` may not run.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import structlog
 
@@ -68,9 +67,6 @@ return {1, id}
 """
 _XADD_ONCE_SHA = hashlib.sha1(_XADD_ONCE.encode(), usedforsecurity=False).hexdigest()
 
-_NOT_IDEMPOTENT = "a pick may enter the stream twice after a lost connection"
-_NOT_VERIFIED = "what a restarted server has lost is not noticed, nor sent again"
-
 _MARKER_LIFE_S = 3600
 _TRIM_INTERVAL_NS = 60 * NS_PER_S
 
@@ -93,22 +89,36 @@ class PublishResult:
         return len(self.entries) - self.duplicates
 
 
+class Message(Protocol):
+    """A pick, or anything else of which each state enters its stream once."""
+
+    @property
+    def name(self) -> str:
+        """One name for one state, such as `<id>:<rev>`."""
+        ...
+
+    def to_fields(self) -> dict[str, str]:
+        """Flat text fields."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """A pick as Redis takes it: `name` is `<id>:<rev>`, `flat` field, value, field, value ..."""
+    """A message as Redis takes it: `flat` is field, value, field, value ..."""
 
     name: str
     flat: list[str]
 
     @classmethod
-    def of(cls, pick: Pick) -> "_Message":
-        return cls(pick.name, [text for item in pick.to_fields().items() for text in item])
+    def of(cls, message: Message) -> "_Message":
+        return cls(message.name, [text for item in message.to_fields().items() for text in item])
 
 
 class PickStream:
-    """The Redis stream of picks. The constructor does no I/O.
+    """The Redis stream of picks, or of another kind of messages (`topic`). No I/O in constructing.
 
-    `retention_s` and `max_entries` bound the stream; `clock` gives POSIX ns. Every method raises
+    `retention_s` and `max_entries` bound the stream; a message that is sent again within
+    `marker_life_s` does not enter again; `clock` gives POSIX ns. Every method raises
     UnavailableError or AccessDeniedError on trouble with Redis, with one message that says what to
     do. After `connect`, `publish` may be repeated for ever: it opens lost connections again.
     """
@@ -118,20 +128,22 @@ class PickStream:
         server: RedisServer,
         *,
         prefix: str = "msnet",
+        topic: str = "picks",
         retention_s: int = 7 * 86_400,
         max_entries: int = 2_000_000,
+        marker_life_s: int = _MARKER_LIFE_S,
         reply_timeout_s: float = REPLY_TIMEOUT_S,
         clock: Callable[[], int],
     ) -> None:
         self.server = server
-        self.key = f"{prefix}:picks"
+        self.key = f"{prefix}:{topic}"
+        self._marker_life_s = marker_life_s
         self._marker_prefix = f"{prefix}:dd"
         self._retention_s = retention_s
         self._max_entries = max_entries
         self._clock = clock
         self._connection = open_connection(server, reply_timeout_s)
         self._client = self._connection.client
-        self._checked = False  # since the last trouble: another server may answer after it
         self._idempotent = True
         self._readable = True
         self._trim_due_ns = 0
@@ -152,7 +164,7 @@ class PickStream:
             raise
         log.info("redis_connected", url=self.server.shown, key=self.key)
 
-    async def publish(self, picks: Sequence[Pick], after: Row | None = None) -> PublishResult:
+    async def publish(self, picks: Sequence[Message], after: Row | None = None) -> PublishResult:
         """Add the picks in this order, each revision once; safe to repeat after an error.
 
         `after` is a row that was published before: the result tells whether it is still there,
@@ -160,7 +172,7 @@ class PickStream:
         the picks again (consumers ignore them).
         """
         messages = [_Message.of(pick) for pick in picks]
-        async with self._usable():
+        with explained(self.server):
             held, replies = await self._add(messages, after)
         entries = [entry for _, entry in replies]
         if entries and entries[-1] and self._clock() >= self._trim_due_ns:
@@ -171,11 +183,9 @@ class PickStream:
 
     async def missing(self, rows: Sequence[Row]) -> list[Row]:
         """Those of `rows` whose entry is not on the stream; none where reading is not allowed."""
-        if not rows:
+        if not rows or not self._readable:
             return []
-        async with self._usable():
-            if not self._readable:
-                return []
+        with explained(self.server):
             async with self._client.pipeline(transaction=False) as pipeline:
                 for row in rows:
                     pipeline.xrange(self.key, row.entry, row.entry)
@@ -186,24 +196,11 @@ class PickStream:
         """Close the connections. `publish` after it opens new ones."""
         await self._connection.close()
 
-    @asynccontextmanager
-    async def _usable(self) -> AsyncIterator[None]:
-        """A server that was checked since the last trouble; it is checked again after this one."""
-        try:
-            with explained(self.server):
-                if not self._checked:
-                    await self._check()
-                yield
-        except BaseException:
-            self._checked = False
-            raise
-
     async def _check(self) -> None:
         refuse_unusable(await self._client.execute_command("HELLO"), self.server)
         await self._prove_writable()
         self._idempotent = await self._scripts_allowed()
         self._readable = await self._reading_allowed()
-        self._checked = True
 
     async def _prove_writable(self) -> None:
         """Write what changes nothing: the trim we do anyway, and an id Redis never takes."""
@@ -222,26 +219,24 @@ class PickStream:
         except ResponseError as error:
             if "wrong number of arg" in str(error).lower():
                 return True
-            if self._idempotent:
-                log.warning(
-                    "redis_scripts_not_allowed",
-                    url=self.server.shown,
-                    error=str(error),
-                    effect=_NOT_IDEMPOTENT,
-                )
+            log.warning(
+                "redis_scripts_not_allowed",
+                url=self.server.shown,
+                error=str(error),
+                effect="a pick may enter the stream twice after a lost connection",
+            )
         return False
 
     async def _reading_allowed(self) -> bool:
         try:
             await self._client.xrange(self.key, count=1)
         except NoPermissionError as error:
-            if self._readable:
-                log.warning(
-                    "redis_reads_not_allowed",
-                    url=self.server.shown,
-                    error=str(error),
-                    effect=_NOT_VERIFIED,
-                )
+            log.warning(
+                "redis_reads_not_allowed",
+                url=self.server.shown,
+                error=str(error),
+                effect="what a restarted server has lost is not noticed, nor sent again",
+            )
             return False
         return True
 
@@ -274,7 +269,7 @@ class PickStream:
             return cast(list[Any], await pipeline.execute(raise_on_error=False))
 
     def _xadd_once(self, client: Any, marker: str, flat: Sequence[str]) -> Any:
-        return client.evalsha(_XADD_ONCE_SHA, 2, self.key, marker, _MARKER_LIFE_S, *flat)
+        return client.evalsha(_XADD_ONCE_SHA, 2, self.key, marker, self._marker_life_s, *flat)
 
     async def _trim(self, newest_entry_id: str) -> None:
         """Forget old entries. Their age is by the server's clock, as the entry ids are.

@@ -38,7 +38,6 @@ def main() -> None:
 for command in (
     picking.run,
     picking.pick,
-    picking.stations,
     association.associate,
     viewing.picks,
     viewing.events,

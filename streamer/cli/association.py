@@ -5,35 +5,59 @@ from typing import Literal
 
 import click
 
-from streamer.cli.options import ExistingPath
+from streamer.cli.options import ExistingPath, config_option, configured
 
 
 @click.command()
-@click.option("--picks", type=ExistingPath, required=True,
-              help="msnet.pick/1 JSON lines, or csv: net, sta, phase, time, prob, amp[, "
-                   "pick_id].")  # fmt: skip
-@click.option("--stations", type=ExistingPath, required=True,
+@config_option
+@click.option("--picks", type=ExistingPath,
+              help="Do only this file and end: msnet.pick/1 JSON lines, or csv: net, sta, phase, "
+                   "time, prob, amp[, pick_id].")  # fmt: skip
+@click.option("--stations", type=ExistingPath,
               help="csv (net, sta, lat, lon, elev_km) or StationXML.")  # fmt: skip
-@click.option("--velocity-model", type=ExistingPath, required=True,
+@click.option("--velocity-model", type=ExistingPath,
               help="csv or YAML of layers: top_km, vp_km_s, vs_km_s.")  # fmt: skip
-@click.option("--profile", type=click.Choice(["best", "real"]), default="best", show_default=True,
-              help="How: by likelihood, or REAL as published.")  # fmt: skip
-@click.option("-o", "--output", type=ExistingPath, help="File to write instead of standard output.")
+@click.option("--profile", type=click.Choice(["best", "real"]),
+              help="How: by likelihood (default), or REAL as published.")  # fmt: skip
+@click.option("--redis", metavar="URL", help="Where picks come from and events go.")
+@click.option("--state-dir", type=ExistingPath, help="Folder for what the worker remembers.")
+@click.option("-o", "--output", type=ExistingPath, help="File for the events of --picks.")
 def associate(
-    picks: Path,
-    stations: Path,
-    velocity_model: Path,
-    profile: Literal["best", "real"],
+    config_path: Path | None,
+    log_level: str | None,
+    picks: Path | None,
+    stations: Path | None,
+    velocity_model: Path | None,
+    profile: Literal["best", "real"] | None,
+    redis: str | None,
+    state_dir: Path | None,
     output: Path | None,
 ) -> None:
-    """Turn the picks of a network into located events (msnet.event/1 JSON lines)."""
+    """Turn picks into located events (msnet.event/1).
+
+    Of the Redis stream msnet:picks, as they come, to the stream msnet:events, until stopped; or of
+    a file, to JSON lines. All parameters are in the section `association` of the configuration.
+    """
+    overrides: dict[str, object] = {
+        "association.stations": stations,
+        "association.velocity_model": velocity_model,
+        "association.profile": profile,
+        "redis.url": redis,
+        "state_dir": state_dir,
+    }
+    if picks is None:
+        import asyncio
+
+        from streamer.association.worker import work
+
+        asyncio.run(work(configured(config_path, log_level, overrides)))
+        return
     import sys
 
     from streamer.association.offline import associate_files
-    from streamer.log import configure_logging
     from streamer.output import open_output
 
-    configure_logging("warning")
-    events = associate_files(picks, stations, velocity_model, profile)
+    config = configured(config_path, log_level or "warning", overrides)
+    events = associate_files(picks, config.association)
     with open_output(output, sys.stdout) as file:
         file.writelines(event.to_json() + "\n" for event in events)

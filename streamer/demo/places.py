@@ -13,7 +13,7 @@ from rich.console import Console
 from streamer.association.message import Event
 from streamer.association.network import Network
 from streamer.association.offline import settled_events
-from streamer.association.parameters import BestParameters
+from streamer.association.parameters import AssociationConfig, BestParameters
 from streamer.association.pickfiles import from_message
 from streamer.association.stations import Station
 from streamer.association.velocity import LayeredModel
@@ -46,7 +46,7 @@ def locate_demo(picks: Iterable[Pick]) -> list[Event]:
     """
     usable = [pick for pick in picks if pick.phase == "P" or (pick.n_comp or 1) > 1]
     network = Network.build(STATIONS, MODEL, DEEPEST_KM)
-    return settled_events(network, map(from_message, usable), "best", RULES)
+    return settled_events(network, map(from_message, usable), AssociationConfig(best=RULES))
 
 
 def tell_events(console: Console, events: Sequence[Event], picks: Sequence[Pick]) -> None:

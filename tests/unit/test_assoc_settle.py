@@ -7,7 +7,7 @@ from assoc_synthetic import CRUST, EPOCH_NS, arrivals, noise, source, square_net
 from streamer.association.blocks import Chunk, Grid
 from streamer.association.network import Network
 from streamer.association.offline import settled_events
-from streamer.association.parameters import BestParameters, RealParameters
+from streamer.association.parameters import AssociationConfig, RealParameters
 from streamer.association.pickfiles import PickRow
 from streamer.association.settle import Catalogue, make_settler
 
@@ -30,16 +30,17 @@ def rows():
 @pytest.mark.parametrize("profile", ["best", "real"])
 def test_events_do_not_depend_on_the_order_of_the_picks(rows, profile):
     real = RealParameters(search_half_width_deg=0.2, grid_step_deg=0.04, least_picks=16)
-    forward = settled_events(NETWORK, rows, profile, real=real)
+    settings = AssociationConfig(profile=profile, real=real)
+    forward = settled_events(NETWORK, rows, settings)
     order = np.random.default_rng(0).permutation(len(rows))
-    assert settled_events(NETWORK, [rows[i] for i in order], profile, real=real) == forward
+    assert settled_events(NETWORK, [rows[i] for i in order], settings) == forward
     found = {arrival.pick_id.split("-")[0] for event in forward for arrival in event.arrivals}
     assert found >= {f"e{i}" for i in range(SOURCES)}
     assert profile == "real" or len(forward) == SOURCES
 
 
 def test_a_block_border_through_an_event_neither_loses_nor_doubles_it():
-    grid = make_settler("best", NETWORK, BestParameters(), RealParameters()).grid
+    grid = make_settler(NETWORK, AssociationConfig()).grid
     border_s = (grid.start_ns(grid.block(EPOCH_NS) + 2) - EPOCH_NS) / 1e9
     for shift_s in (-0.05, -0.01, 0.0, 0.01, 0.05):
         event = source(border_s + shift_s, 2.0, 3.0, 8.0)
@@ -49,7 +50,7 @@ def test_a_block_border_through_an_event_neither_loses_nor_doubles_it():
 
 
 def test_a_block_runs_again_only_if_what_it_depends_on_changed(rows):
-    settler = make_settler("best", NETWORK, BestParameters(), RealParameters())
+    settler = make_settler(NETWORK, AssociationConfig())
     chunks: dict[int, Chunk] = {}
     by_block: dict[int, list[PickRow]] = {}
     for row in rows:

@@ -1,0 +1,271 @@
+"""The association worker as a process beside a real Redis: kills, bad messages, outages."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bus_servers import ServerProcess, running
+
+from streamer.association.message import Event, latest_events
+from streamer.association.network import Network
+from streamer.association.offline import settled_events
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+
+from assoc_replay import anonymous, delayed, message
+from assoc_synthetic import CRUST, EPOCH_NS, arrivals, noise, source, square_network
+
+STATIONS = square_network()
+NETWORK = Network.build(STATIONS, CRUST)
+WAIT_S = 100.0
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Events some ten seconds apart for three minutes, and noise."""
+    rng = np.random.default_rng(31)
+    found = []
+    for i in range(14):
+        where = source(15 + 11 * i + rng.uniform(0, 6), *rng.uniform(-14, 14, 2), 8.0)
+        found += arrivals(STATIONS, where, f"e{i}", sigma_s=0.04, rng=rng)
+    return [row for row in found if rng.random() < 0.85] + noise(STATIONS, 180.0, 2.0, rng)
+
+
+class Peers:
+    """A Redis server, a configuration, and workers on them."""
+
+    def __init__(self, redis: ServerProcess, folder: Path) -> None:
+        self.redis = redis
+        self.folder = folder
+        lines = [f"{s.net},{s.sta},{s.lat!r},{s.lon!r},{s.elev_km}" for s in STATIONS]
+        stations = folder / "stations.csv"
+        stations.write_text("\n".join(["net,sta,lat,lon,elev_km", *lines]) + "\n")
+        self.model = folder / "model.csv"
+        layers = zip(CRUST.top_km, CRUST.vp_km_s, CRUST.vs_km_s, strict=True)
+        text = "".join(f"{top},{vp},{vs}\n" for top, vp, vs in layers)
+        self.model.write_text("top_km,vp_km_s,vs_km_s\n" + text)
+        self.arguments = [
+            "--stations", str(stations), "--velocity-model", str(self.model),
+            "--redis", f"unix://{redis.socket}",
+        ]  # fmt: skip
+        self.logs = 0
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, state: str, *more: str) -> subprocess.Popen[bytes]:
+        self.logs += 1
+        self.log = self.folder / f"log{self.logs}"
+        command = [sys.executable, "-m", "streamer.cli", "associate", *self.arguments,
+                   "--state-dir", str(self.folder / state), *more]  # fmt: skip
+        environ = os.environ | {"MSNET_STREAM_ASSOCIATION__LATENESS_S": "2",
+                                "MSNET_STREAM_ASSOCIATION__UNHEARD_LATENESS_S": "12"}  # fmt: skip
+        with self.log.open("ab") as output:
+            process = subprocess.Popen(command, stderr=output, stdout=output, env=environ)
+        self.processes.append(process)
+        return process
+
+    def end(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+    def send(self, picks) -> None:
+        with self.redis.plain() as client, client.pipeline(transaction=False) as pipeline:
+            for pick in picks:
+                pipeline.xadd("msnet:picks", pick.to_fields())
+            pipeline.execute()
+
+    def beat(self, through_ns: int) -> None:
+        """As a picker would that has picked all stations up to a time."""
+        now_ns = time.time_ns()
+        state = json.dumps({"through_ns": through_ns, "time_ns": now_ns, "instance": "test"})
+        with self.redis.plain() as client:
+            client.hset("msnet:stations", mapping={f"{s.net}.{s.sta}..HH": state for s in STATIONS})
+
+    def events(self) -> list[Event]:
+        with self.redis.plain() as client:
+            return [Event.from_fields(fields) for _, fields in client.xrange("msnet:events")]
+
+    def wait_for(self, condition) -> None:
+        deadline_s = time.monotonic() + WAIT_S
+        while not condition():
+            assert time.monotonic() < deadline_s, self.log.read_text()[-3000:]
+            time.sleep(0.02)
+
+    def all_read(self) -> bool:
+        """Nothing unread or unacknowledged."""
+        with self.redis.plain() as client:
+            if not client.exists("msnet:picks"):
+                return False
+            newest = client.xinfo_stream("msnet:picks")["last-generated-id"]
+            groups = client.xinfo_groups("msnet:picks")
+        return [(g["pending"], g["last-delivered-id"]) for g in groups] == [(0, newest)]
+
+    def all_settled(self) -> bool:
+        """All is read, and every event has its last word."""
+        last = {event.id: event.status for event in self.events()}
+        return (
+            bool(last) and self.all_read() and not {"preliminary", "updated"} & set(last.values())
+        )
+
+
+@contextmanager
+def peers_in(binary: str, folder: Path, *options: str):
+    with running(binary, folder, *options) as redis:
+        peers = Peers(redis, folder)
+        try:
+            yield peers
+        finally:
+            peers.end()
+
+
+def stop(process: subprocess.Popen[bytes]) -> int:
+    process.send_signal(signal.SIGTERM)
+    return process.wait(timeout=30)
+
+
+def end_of(rows) -> int:
+    return max(row.t_ns for row in rows) + 600 * 10**9
+
+
+def test_a_worker_killed_at_random_instants_publishes_the_same_versions_none_twice(
+    redis_server_binary, folder, rows
+):
+    picks = delayed(rows, np.random.default_rng(1))
+    told = []
+    for kills in (0, 8):
+        with peers_in(redis_server_binary, folder) as peers:
+            rng = random.Random(kills)
+            process = peers.start(f"state{kills}")
+            for start in range(0, len(picks), 60):
+                peers.send(picks[start : start + 60])
+                if kills and rng.random() < 0.6 and peers.logs <= kills:
+                    time.sleep(rng.uniform(0, 1.5))
+                    process.kill()
+                    process.wait()
+                    process = peers.start(f"state{kills}")
+            peers.wait_for(peers.all_read)
+            peers.beat(end_of(rows))
+            peers.wait_for(peers.all_settled)
+            assert stop(process) == 0
+            assert kills == 0 or peers.logs > 4
+            told.append(peers.events())
+    undisturbed, killed = told
+    assert len({event.name for event in killed}) == len(killed), "none twice"
+    assert killed == undisturbed
+    assert anonymous(latest_events(killed)) == anonymous(settled_events(NETWORK, rows))
+
+
+def test_what_cannot_be_used_goes_to_the_dead_with_its_reason_and_the_rest_goes_on(
+    redis_server_binary, folder, rows
+):
+    with peers_in(redis_server_binary, folder) as peers:
+        good = delayed(rows, np.random.default_rng(4))
+        with peers.redis.plain() as client:
+            client.xadd("msnet:picks", {"v": "1", "id": "half"})
+            client.xadd("msnet:picks", good[0].to_fields() | {"v": "7"})
+            client.xadd("msnet:picks", good[1].to_fields() | {"t_ns": "soon"})
+        stranger = message(rows[0], net="ZZ", sta="NEW", id="stranger")
+        peers.send([*good, stranger])
+        peers.beat(end_of(rows))
+        process = peers.start("state")
+        peers.wait_for(peers.all_settled)
+        with peers.redis.plain() as client:
+            dead = [fields for _, fields in client.xrange("msnet:dead")]
+        assert [letter["group"] for letter in dead] == ["assoc"] * 3
+        assert "missing" in dead[0]["reason"]
+        assert "version '7'" in dead[1]["reason"]
+        assert json.loads(dead[2]["fields"])["t_ns"] == "soon"
+        assert stop(process) == 0
+        with peers.redis.plain() as client:
+            shares = client.hgetall("msnet:rsv")
+        log = peers.log.read_text()
+        assert '"station": "ZZ.NEW"' in log
+        share = json.loads(shares["XX.S05.P"])
+        assert 0.2 < share["share_1h"] <= 1
+        assert share["picks_24h"] >= share["kept_24h"] > 5
+        batch = settled_events(NETWORK, rows)
+        assert anonymous(latest_events(peers.events())) == anonymous(batch)
+
+
+def test_redis_may_go_away_and_come_back(redis_server_binary, folder, rows):
+    with peers_in(redis_server_binary, folder, "--appendonly", "yes") as peers:
+        process = peers.start("state")
+        picks = delayed(rows, np.random.default_rng(2))
+        peers.send(picks[:300])
+        peers.wait_for(peers.events)
+        peers.redis.kill()
+        peers.wait_for(lambda: "redis_down" in peers.log.read_text())
+        peers.redis.start()
+        peers.send(picks[300:])
+        peers.beat(end_of(rows))
+        peers.wait_for(peers.all_settled)
+        assert "redis_up" in peers.log.read_text()
+        assert stop(process) == 0
+        batch = settled_events(NETWORK, rows)
+        assert anonymous(latest_events(peers.events())) == anonymous(batch)
+
+
+def test_a_second_worker_stands_by_and_takes_over(redis_server_binary, folder, rows):
+    with peers_in(redis_server_binary, folder) as peers:
+        first = peers.start("state")
+        picks = delayed(rows, np.random.default_rng(3))
+        peers.send(picks[:200])
+        peers.wait_for(peers.events)
+        second = peers.start("state")
+        peers.wait_for(lambda: "association_standby" in peers.log.read_text())
+        assert stop(first) == 0
+        peers.send(picks[200:])
+        peers.beat(end_of(rows))
+        peers.wait_for(peers.all_settled)
+        assert stop(second) == 0
+        batch = settled_events(NETWORK, rows)
+        assert anonymous(latest_events(peers.events())) == anonymous(batch)
+        names = [event.name for event in peers.events()]
+        assert len(names) == len(set(names))
+
+
+def test_an_event_is_told_within_a_second_of_the_pick_that_completes_it(
+    redis_server_binary, folder
+):
+    with peers_in(redis_server_binary, folder) as peers:
+        process = peers.start("state")
+        first = arrivals(STATIONS, source(30.0, 1.0, 2.0, 8.0), "warm", sigma_s=0.03,
+                         rng=np.random.default_rng(1))  # fmt: skip
+        peers.send([message(row) for row in first])
+        peers.wait_for(peers.events)  # compiled
+        second = arrivals(STATIONS, source(90.0, 3.0, 2.0, 8.0), "b", sigma_s=0.03,
+                          rng=np.random.default_rng(2))  # fmt: skip
+        peers.send([message(row) for row in second])
+        peers.wait_for(lambda: any(e.t_ns > EPOCH_NS + 60 * 10**9 for e in peers.events()))
+        with peers.redis.plain() as client:
+            newest_pick = client.xrevrange("msnet:picks", count=1)[0][0]
+            told = [entry for entry, fields in client.xrange("msnet:events")
+                    if int(fields["t_ns"]) > EPOCH_NS + 60 * 10**9]  # fmt: skip
+        assert int(told[0].split("-")[0]) - int(newest_pick.split("-")[0]) < 1000
+        assert stop(process) == 0
+
+
+def test_a_velocity_model_that_does_not_reach_the_stations_is_refused(redis_server_binary, folder):
+    with peers_in(redis_server_binary, folder) as peers:
+        peers.model.write_text("top_km,vp_km_s,vs_km_s\n3,6,3.5\n")
+        process = peers.start("state")
+        assert process.wait(timeout=60) == 78
+        assert "begins 3 km below sea level" in peers.log.read_text()
+
+
+def test_the_worker_needs_neither_torch_nor_the_wings_of_the_daemon():
+    code = (
+        "import sys, streamer.association.worker;"
+        "print([n for n in ('torch', 'streamer.seedlink', 'streamer.waveforms',"
+        " 'streamer.picking', 'model', 'obspy') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
