@@ -10,7 +10,7 @@ import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from platformdirs import user_state_path
 from pydantic import (
@@ -30,19 +30,44 @@ from streamer.stationspec import parse_patterns
 from streamer.timebase import parse_iso
 
 SEEDLINK_PORT = 18000
+SEEDLINK_TLS_PORT = 18500
 ENV_PREFIX = "MSNET_STREAM_"
 
-# Variables with our prefix that are not settings: where the file is, and a secret.
-_ENV_NOT_SETTINGS = frozenset({"MSNET_STREAM_CONFIG", "MSNET_STREAM_REDIS_PASSWORD"})
+# Variables with our prefix that are not settings: where the file is, and secrets.
+_ENV_NOT_SETTINGS = frozenset(
+    {
+        "MSNET_STREAM_CONFIG",
+        "MSNET_STREAM_REDIS_PASSWORD",
+        "MSNET_STREAM_SEEDLINK_PASSWORD",
+        "MSNET_STREAM_SEEDLINK_TOKEN",
+    }
+)
 
 
-def split_server(text: str) -> tuple[str, int]:
-    """Host and port of `host[:port]` or `[IPv6 address][:port]`. Raises ValueError."""
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:/@\[\]]+))(?::(\d{1,5}))?", text)
-    port = int(match[3] or SEEDLINK_PORT) if match else 0
+class Server(NamedTuple):
+    """A SeedLink server; `tls` as seedlinks:// or the port for it says."""
+
+    host: str
+    port: int
+    tls: bool = False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def split_server(text: str) -> Server:
+    """The server that `[seedlink[s]://]host[:port]` names; an IPv6 address stands in brackets.
+
+    Raises ValueError.
+    """
+    match = re.fullmatch(
+        r"(?:seedlink(s)?://)?(?:\[([0-9A-Fa-f:.]+)\]|([^\s:/@\[\]]+))(?::(\d{1,5}))?/?", text
+    )
+    tls = bool(match and match[1])
+    port = int(match[4] or (SEEDLINK_TLS_PORT if tls else SEEDLINK_PORT)) if match else 0
     if match is None or not 0 < port < 65536:
         raise ValueError(f"{text!r} is not host[:port]")
-    return match[1] or match[2], port
+    return Server(match[2] or match[3], port, tls or port == SEEDLINK_TLS_PORT)
 
 
 def _as_tuple(value: object) -> object:
@@ -110,7 +135,9 @@ class SeedLinkConfig(_Section):
 
     servers: Annotated[TextTuple, AfterValidator(_servers)] = Field(
         default=(),
-        description=f"SeedLink servers as host[:port]; the port is {SEEDLINK_PORT} if left out.",
+        description="SeedLink servers as host[:port], best first; the port is"
+        f" {SEEDLINK_PORT} if left out. seedlinks://host[:port] and port {SEEDLINK_TLS_PORT} mean"
+        " TLS.",
     )
     protocol: Literal["auto", "3", "4"] = Field(
         default="auto",
@@ -136,10 +163,39 @@ class SeedLinkConfig(_Section):
         description="Where a first connection begins: now, earliest (all that the server still"
         " holds) or an ISO 8601 time (UTC). Later connections resume where the last one ended.",
     )
-    queue_packets: int = Field(
-        default=10_000,
-        ge=1,
-        description="Packets held between the network and the rings; full = TCP waits.",
+    queue_mb: float = Field(
+        default=64,
+        gt=0,
+        description="Memory for packets between the network and the rings, MB: 200 s of 1000"
+        " stations. When it is full the server has to wait.",
+    )
+    discovery_s: float = Field(
+        default=300,
+        ge=240,
+        description="How often to look for new stations and for a server named before the one in"
+        " use, s. Public servers ask for 4 minutes or more.",
+    )
+    station_timeout_s: float = Field(
+        default=600,
+        gt=0,
+        description="Silence of a station after which it is reported, s.",
+    )
+    ca_file: UserPath | None = Field(
+        default=None,
+        description="Certificates (PEM) to trust for TLS instead of those of the system.",
+    )
+    username: str | None = Field(
+        default=None,
+        description="User to log in as (version 4). The password comes from password_file, the"
+        " systemd credential seedlink-password or MSNET_STREAM_SEEDLINK_PASSWORD.",
+    )
+    password_file: UserPath | None = Field(
+        default=None, description="File that holds the password of username."
+    )
+    token_file: UserPath | None = Field(
+        default=None,
+        description="File that holds a token (JWT) to log in with instead; it is read anew for each"
+        " connection. Also: credential seedlink-token, MSNET_STREAM_SEEDLINK_TOKEN.",
     )
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +9,6 @@ from dataclasses import replace
 
 import structlog
 
-from streamer import __version__
 from streamer.bus.address import broker_config, server_address
 from streamer.bus.broker import Broker, start_broker
 from streamer.bus.publisher import RESTORE_S, Publisher
@@ -19,12 +17,11 @@ from streamer.bus.redis_url import EMBEDDED_URL, parse_redis_url
 from streamer.bus.spool import Spool
 from streamer.checkpoint import load_checkpoint
 from streamer.clock import Clock
-from streamer.config import Config, split_server
-from streamer.errors import ConfigError, MsnetError
+from streamer.config import Config
+from streamer.errors import MsnetError, UnavailableError
 from streamer.pipeline import run
-from streamer.seedlink.client import FeedConfig
+from streamer.seedlink.client import feed_config
 from streamer.shutdown import stop_on_signals
-from streamer.stationspec import parse_station_spec
 
 log = structlog.get_logger()
 
@@ -39,8 +36,6 @@ async def serve(config: Config) -> None:
     Raises any MsnetError that keeps it from starting or going on.
     """
     os.umask(0o077)  # what is written from here on is for this user alone
-    if not config.seedlink.servers:
-        raise ConfigError("no SeedLink server is given: name one with --server HOST:PORT")
     feed = feed_config(config)  # first: a wrong station list is told before anything is started
     stop = asyncio.Event()
     stop_on_signals(stop)
@@ -57,7 +52,9 @@ async def open_publisher(config: Config, clock: Clock) -> AsyncIterator[Publishe
     # Before Redis: two daemons with one state folder are told so at once.
     spool = Spool(config.state_dir / SPOOL_NAME, config.spool.max_mb, clock)
     try:
-        async with open_stream(config, clock) as stream:
+        # One that has published before picks on while Redis is away: the URL was right once.
+        known = bool(spool.latest_sent(0, 1))
+        async with open_stream(config, clock, must_answer=not known) as stream:
             publisher = Publisher(
                 stream, spool, restore_s=min(RESTORE_S, retention_s(config)), clock=clock
             )
@@ -70,8 +67,13 @@ async def open_publisher(config: Config, clock: Clock) -> AsyncIterator[Publishe
 
 
 @asynccontextmanager
-async def open_stream(config: Config, clock: Clock) -> AsyncIterator[PickStream]:
-    """The Redis stream of the configuration, its embedded broker running while it is open."""
+async def open_stream(
+    config: Config, clock: Clock, *, must_answer: bool = True
+) -> AsyncIterator[PickStream]:
+    """The Redis stream of the configuration, its embedded broker running while it is open.
+
+    Raises what `PickStream.connect` raises; without `must_answer` not that it is unavailable.
+    """
     broker: Broker | None = None
     if config.redis.url == EMBEDDED_URL:
         broker = await asyncio.to_thread(start_broker, broker_config(config))
@@ -87,7 +89,11 @@ async def open_stream(config: Config, clock: Clock) -> AsyncIterator[PickStream]
     )
     guard = asyncio.create_task(_keep_running(config, broker)) if broker else None
     try:
-        await stream.connect()
+        try:
+            await stream.connect()
+        except UnavailableError:
+            if must_answer:
+                raise
         yield stream
     finally:
         if guard:
@@ -108,20 +114,6 @@ async def _keep_running(config: Config, broker: Broker) -> None:
                 log.error("broker_failed", error=str(error), retry_s=BROKER_CHECK_S)
             else:
                 broker.pid, broker.process = successor.pid, successor.process
-
-
-def feed_config(config: Config) -> FeedConfig:
-    """What the SeedLink client needs of the configuration."""
-    return FeedConfig(
-        servers=[split_server(server) for server in config.seedlink.servers],
-        spec=parse_station_spec(config.stations, sys.stdin),
-        protocol=config.seedlink.protocol,
-        start=config.seedlink.start,
-        connect_timeout_s=config.seedlink.connect_timeout_s,
-        network_timeout_s=config.seedlink.network_timeout_s,
-        startup_timeout_s=config.seedlink.startup_timeout_s,
-        client_version=__version__,
-    )
 
 
 def retention_s(config: Config) -> float:

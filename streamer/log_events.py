@@ -58,6 +58,16 @@ EVENTS: Final[Mapping[str, str]] = {
     # SeedLink, receiving
     "seedlink_connected": "a server was reached and sends the channels asked for",
     "seedlink_disconnected": "a connection ended or failed and will be tried again",
+    "seedlink_restarted": "the server started anew: its earlier numbers may not count any more",
+    "seedlink_hole": "after a new connection a channel does not go on where it ended",
+    "seedlink_garbage": "bytes between packets that are no packet were skipped",
+    "request_refused": "the server refused stations or selectors; the rest goes on",
+    "channel_unasked": "the server sends a channel that was not asked for; it is left out",
+    "channels_new": "the server has new channels of the stations wanted: they are asked for",
+    "station_silent": "a station has sent nothing for seedlink.station_timeout_s",
+    "station_back": "a silent station sends again",
+    "inbox_full": "packets wait for the rings and memory for more is used up: the server must wait",
+    "inbox_free": "packets are taken from the server again",
     # SeedLink, replaying
     "replay_listening": "the replay server takes clients at this address",
     "replay_exhausted": "every record of the archive has been released",

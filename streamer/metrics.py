@@ -62,6 +62,12 @@ SERIES: tuple[Series, ...] = (
     Series("msnet_seedlink_records_total", "counter",
            "records by what became of them (accepted, gap, overlap, late, duplicate, expired, "
            "future, rejected)", ("result",)),
+    Series("msnet_seedlink_disconnections_total", "counter",
+           "connections that ended or failed, and were made anew"),
+    Series("msnet_seedlink_holes_total", "counter",
+           "channels that did not go on where they had ended after a new connection"),
+    Series("msnet_seedlink_packets_left_out_total", "counter",
+           "packets that came twice (duplicate) or were not asked for (unasked)", ("reason",)),
     Series("msnet_samples_dropped_total", "counter", "samples that were not used, by reason",
            ("reason",)),
     Series("msnet_onsets_suppressed_total", "counter",

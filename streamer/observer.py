@@ -133,6 +133,12 @@ class Observer:
         publisher = self._publisher
         return {
             "msnet_seedlink_records_total": results,
+            "msnet_seedlink_disconnections_total": float(counts.get("disconnections", 0)),
+            "msnet_seedlink_holes_total": float(counts.get("holes", 0)),
+            "msnet_seedlink_packets_left_out_total": {
+                (reason,): float(counts.get(f"packets_{reason}", 0))
+                for reason in ("duplicate", "unasked")
+            },
             "msnet_samples_dropped_total": dropped,
             "msnet_onsets_suppressed_total": suppressed,
             "msnet_packets_waiting": float(self._waiting()),
@@ -156,7 +162,7 @@ def open_health_server(listen: str | None, observer: Observer) -> HealthServer |
     """The server of metrics and health at `host:port`; None without address or free port."""
     if listen is None:
         return None
-    host, port = split_server(listen)
+    host, port, _ = split_server(listen)
     server = HealthServer(host, port, observer.metrics.render, observer.why_not_ready)
     return server if server.open() else None
 

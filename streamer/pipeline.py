@@ -38,6 +38,7 @@ from streamer.picking.pace import Pace
 from streamer.picking.track import Response, Step
 from streamer.seedid import Nslc
 from streamer.seedlink.client import FeedConfig, Packet, SeedLinkFeed
+from streamer.seedlink.inbox import Inbox
 from streamer.seedlink.state import Ledger
 from streamer.timings import Timings
 from streamer.waveforms.records import PIECE_S, Record, decode
@@ -49,6 +50,7 @@ DRAIN_S = 10.0  # for the picks that wait at shutdown; systemd gives 30 s for ev
 KEEP_S = 3.0  # for the checkpoint at shutdown, if the disk hangs
 CANCEL_AGAIN_S = 0.5
 SETTLE_S = 5.0  # between looks for new stations
+REJECTED_HEAD_BYTES = 64  # of a record, for the log: its header and first blockette
 BURST_PACKETS = 100  # taken in before others get a turn
 
 
@@ -71,11 +73,11 @@ async def run(
     engine = build_engine(config, clock, before.judged)
     ledger = Ledger(before.positions)
     keeper = Keeper(config.state_dir, engine, ledger, publisher, clock)
-    packets: asyncio.Queue[Packet] = asyncio.Queue(config.seedlink.queue_packets)
+    packets = Inbox(round(config.seedlink.queue_mb * 1e6))
     pace = Pace(config.picking.step_s, time.monotonic)
     observer = Observer(engine, publisher, clock)
     line = Line(engine, packets, ledger, publisher, observer, pace, clock, config)
-    receiver = SeedLinkFeed(feed, packets.put, line.announce, clock)
+    receiver = SeedLinkFeed(feed, packets.put, line.announce, clock, line.counts)
     observer.watch(line.totals, packets.qsize, lambda: receiver.connected)
     keys = HeartbeatKeys(server, config.redis.prefix, config.instance_name)
     heart = Heart(keys, observer, publisher, clock)
@@ -134,7 +136,7 @@ class Line:
     def __init__(
         self,
         engine: Engine,
-        packets: "asyncio.Queue[Packet]",
+        packets: Inbox,
         ledger: Ledger,
         publisher: Publisher,
         observer: Observer,
@@ -152,7 +154,7 @@ class Line:
         self._tick_s = config.picking.tick_ms / 1000
         self._status_s = config.log.status_s
         self._timings = Timings()
-        self._counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
         self._round_done = asyncio.Event()  # set and cleared after each look at the stations
         self._announced = asyncio.Event()  # a server is there and has some of the stations
@@ -166,7 +168,7 @@ class Line:
             try:
                 self._engine.bank.declare(nslc)
             except DataError as error:
-                self._counts["channels_rejected"] += 1
+                self.counts["channels_rejected"] += 1
                 log.warning("channel_rejected", nslc=str(nslc), error=str(error))
         self._announced.set()
 
@@ -190,12 +192,19 @@ class Line:
         except DataError as error:
             self._reject(packet, error)
             return None
-        self._counts["records"] += 1
+        self.counts["records"] += 1
         return record
 
     def _reject(self, packet: Packet, error: DataError) -> None:
-        self._counts["records_rejected"] += 1
-        log.warning("record_rejected", server=packet.server, error=str(error))
+        self.counts["records_rejected"] += 1
+        log.warning(
+            "record_rejected",
+            server=packet.server,
+            station=packet.station.replace("_", "."),
+            sequence=packet.sequence,
+            error=str(error),
+            head=packet.data[:REJECTED_HEAD_BYTES].hex(),
+        )
 
     async def _take(self, record: Record, packet: Packet) -> bool:
         """Put it into the rings; whether it has a place there."""
@@ -252,8 +261,8 @@ class Line:
                     log.debug("pick", station=f"{pick.net}.{pick.sta}", pick_id=pick.id)
                     self._publisher.submit(pick)
                     self._observer.pick_made(pick)
-            self._counts["steps"] += len(batch)
-            self._counts["blocks"] += sum(step.blocks for step in batch)
+            self.counts["steps"] += len(batch)
+            self.counts["blocks"] += sum(step.blocks for step in batch)
             now_ns = self._clock()
             for step in batch:
                 self._timings.passed(step.arrived_ns, now_ns)
@@ -302,12 +311,13 @@ class Line:
 
     def totals(self) -> dict[str, int]:
         """The counters of all stages since the start."""
-        counts = self._counts + self._engine.bank.totals() + self._engine.picker.counts
+        counts = self.counts + self._engine.bank.totals() + self._engine.picker.counts
         return {
             "stations": len(self._engine.bank.stations),
             "step_s": self._pace.step_s,
             "published": self._publisher.published,
             "pending": self._publisher.pending,
             "picks_dropped": self._publisher.dropped,
+            "inbox_full": self._packets.times_full,
             **{str(name): count for name, count in sorted(counts.items())},
         }

@@ -20,7 +20,8 @@ recorded as, that `default` may not run.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -66,6 +67,9 @@ redis.call('SET', KEYS[2], id, 'EX', ARGV[1])
 return {1, id}
 """
 _XADD_ONCE_SHA = hashlib.sha1(_XADD_ONCE.encode(), usedforsecurity=False).hexdigest()
+
+_NOT_IDEMPOTENT = "a pick may enter the stream twice after a lost connection"
+_NOT_VERIFIED = "what a restarted server has lost is not noticed, nor sent again"
 
 _MARKER_LIFE_S = 3600
 _TRIM_INTERVAL_NS = 60 * NS_PER_S
@@ -144,6 +148,7 @@ class PickStream:
         self._clock = clock
         self._connection = open_connection(server, reply_timeout_s)
         self._client = self._connection.client
+        self._checked = False  # since the last trouble: another server may answer after it
         self._idempotent = True
         self._readable = True
         self._trim_due_ns = 0
@@ -172,7 +177,7 @@ class PickStream:
         the picks again (consumers ignore them).
         """
         messages = [_Message.of(pick) for pick in picks]
-        with explained(self.server):
+        async with self._usable():
             held, replies = await self._add(messages, after)
         entries = [entry for _, entry in replies]
         if entries and entries[-1] and self._clock() >= self._trim_due_ns:
@@ -183,9 +188,11 @@ class PickStream:
 
     async def missing(self, rows: Sequence[Row]) -> list[Row]:
         """Those of `rows` whose entry is not on the stream; none where reading is not allowed."""
-        if not rows or not self._readable:
+        if not rows:
             return []
-        with explained(self.server):
+        async with self._usable():
+            if not self._readable:
+                return []
             async with self._client.pipeline(transaction=False) as pipeline:
                 for row in rows:
                     pipeline.xrange(self.key, row.entry, row.entry)
@@ -196,11 +203,24 @@ class PickStream:
         """Close the connections. `publish` after it opens new ones."""
         await self._connection.close()
 
+    @asynccontextmanager
+    async def _usable(self) -> AsyncIterator[None]:
+        """A server that was checked since the last trouble; it is checked again after this one."""
+        try:
+            with explained(self.server):
+                if not self._checked:
+                    await self._check()
+                yield
+        except BaseException:
+            self._checked = False
+            raise
+
     async def _check(self) -> None:
         refuse_unusable(await self._client.execute_command("HELLO"), self.server)
         await self._prove_writable()
         self._idempotent = await self._scripts_allowed()
         self._readable = await self._reading_allowed()
+        self._checked = True
 
     async def _prove_writable(self) -> None:
         """Write what changes nothing: the trim we do anyway, and an id Redis never takes."""
@@ -219,24 +239,26 @@ class PickStream:
         except ResponseError as error:
             if "wrong number of arg" in str(error).lower():
                 return True
-            log.warning(
-                "redis_scripts_not_allowed",
-                url=self.server.shown,
-                error=str(error),
-                effect="a pick may enter the stream twice after a lost connection",
-            )
+            if self._idempotent:
+                log.warning(
+                    "redis_scripts_not_allowed",
+                    url=self.server.shown,
+                    error=str(error),
+                    effect=_NOT_IDEMPOTENT,
+                )
         return False
 
     async def _reading_allowed(self) -> bool:
         try:
             await self._client.xrange(self.key, count=1)
         except NoPermissionError as error:
-            log.warning(
-                "redis_reads_not_allowed",
-                url=self.server.shown,
-                error=str(error),
-                effect="what a restarted server has lost is not noticed, nor sent again",
-            )
+            if self._readable:
+                log.warning(
+                    "redis_reads_not_allowed",
+                    url=self.server.shown,
+                    error=str(error),
+                    effect=_NOT_VERIFIED,
+                )
             return False
         return True
 

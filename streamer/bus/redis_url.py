@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Literal, cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from streamer.errors import AccessDeniedError, ConfigError
+from streamer.errors import ConfigError
+from streamer.secret import Secret, find_secret, read_secret, secret_path
 
 EMBEDDED_URL = "embedded:"
 """Stands for the server this program starts itself: `streamer.bus.broker`."""
 
 PASSWORD_VARIABLE = "MSNET_STREAM_REDIS_PASSWORD"
 CREDENTIAL_NAME = "redis-password"
+_PASSWORD = Secret("Redis password", CREDENTIAL_NAME, PASSWORD_VARIABLE)
 
 SUPPORTED = (
     "supported are embedded: , redis://host:6379/0 , rediss://host:6379/0 , "
@@ -71,7 +73,9 @@ class RedisServer:
         Raises AccessDeniedError when it cannot be read.
         """
         password = (
-            self.password if self.password_file is None else _read_password(self.password_file)
+            self.password
+            if self.password_file is None
+            else read_secret(self.password_file, _PASSWORD.what)
         )
         if self.username is not None:
             return self.username, password or ""
@@ -96,8 +100,7 @@ def find_password(password_file: Path | None, environ: Mapping[str, str]) -> str
     `MSNET_STREAM_REDIS_PASSWORD`. A trailing line end of a file is not part of the password.
     Raises AccessDeniedError when a file that is there or is named cannot be read.
     """
-    path = _password_path(password_file, environ)
-    return environ.get(PASSWORD_VARIABLE) or None if path is None else _read_password(path)
+    return find_secret(_PASSWORD, password_file, environ)
 
 
 def parse_redis_url(
@@ -122,7 +125,7 @@ def parse_redis_url(
     password = find_password(password_file, environ)
     if not password:
         return server
-    path = _password_path(password_file, environ)
+    path = secret_path(_PASSWORD, password_file, environ)
     return replace(server, password=password, password_file=path, password_from_url=False)
 
 
@@ -188,26 +191,3 @@ def _tls_value(name: str, text: str) -> str | bool:
     if name == "ssl_cert_reqs" and text not in ("required", "optional", "none"):
         raise _UrlError("ssl_cert_reqs is required, optional or none")
     return text
-
-
-def _password_path(password_file: Path | None, environ: Mapping[str, str]) -> Path | None:
-    if password_file is not None:
-        return password_file
-    if directory := environ.get("CREDENTIALS_DIRECTORY"):
-        credential = Path(directory) / CREDENTIAL_NAME
-        return credential if credential.exists() else None
-    return None
-
-
-def _read_password(path: Path) -> str:
-    try:
-        password = path.read_text().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise AccessDeniedError(
-            f"the Redis password file {path} cannot be read: {reason}; "
-            "check the path and that this user may read it"
-        ) from None
-    if not password:
-        raise AccessDeniedError(f"the Redis password file {path} is empty")
-    return password

@@ -38,6 +38,7 @@ def main() -> None:
 for command in (
     picking.run,
     picking.pick,
+    picking.stations,
     association.associate,
     viewing.picks,
     viewing.events,

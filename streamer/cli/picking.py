@@ -1,4 +1,4 @@
-"""Commands of waveforms and picks: run, pick, replay, broker, check-config."""
+"""Commands of waveforms and picks: run, pick, stations, replay, broker, check-config."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -131,6 +131,34 @@ def broker(config_path: Path | None, log_level: str | None, **options: Any) -> N
 
     overrides = {"state_dir": options["state_dir"], "redis.embedded.port": options["port"]}
     run_broker(broker_config(configured(config_path, log_level, overrides)))
+
+
+@click.command()
+@config_option
+@click.option("--stations", multiple=True, metavar="SPEC", help="What to look for; default: all.")
+@click.option("--server", multiple=True, metavar="HOST:PORT", help="SeedLink server(s).")
+@click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table",
+              show_default=True, help="json and csv have a line per channel.")  # fmt: skip
+def stations(
+    config_path: Path | None,
+    log_level: str | None,
+    form: Literal["table", "json", "csv"],
+    **options: Any,
+) -> None:
+    """Show what would be asked of which SeedLink server."""
+    import asyncio
+    import sys
+
+    from streamer.listing import wanted_channels, write_listing
+    from streamer.seedlink.client import feed_config
+
+    overrides = {"stations": options["stations"], "seedlink.servers": options["server"]}
+    config = configured(config_path, log_level or "warning", overrides)
+    config = config.model_copy(update={"stations": config.stations or ("*",)})
+    channels, problems = asyncio.run(wanted_channels(feed_config(config)))
+    for problem in problems:
+        click.echo(f"warning: {problem}", err=True)
+    write_listing(channels, form, sys.stdout)
 
 
 @click.command("check-config")

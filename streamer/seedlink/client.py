@@ -1,266 +1,115 @@
-"""The live feed: connect, find out what the server has, ask for it channel by channel, stay on.
+"""The live feed: choose a server, ask it for every wanted channel, stay on, go on where it ended.
 
-Headers, TLS and both protocol versions are seedlink-client's. What is decided here: wildcards are
-resolved against INFO STREAMS into explicit stations (a wildcard cannot be resumed, and one unknown
-station must not cost the others), a lost connection is taken up again after the last packet of each
-station, servers are tried in turn, and the wait between attempts grows with jitter.
+    link       one connection: the library, commands, TLS, login
+    discovery  what the server has; wildcards become explicit stations, for a wildcard cannot be
+               resumed and one unknown station must not cost the others
+    requests   what to ask for; `progress` knows where each station stands
+    receiver   the data phase; `packets` takes the bytes apart
+
+What is decided here: which server, the wait between attempts, and whether its numbers still count.
 """
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
+from functools import partial
+from pathlib import Path
 
 import structlog
-from seedlink_client import (
-    AsyncSeedLink,
-    Protocol,
-    SeedLinkAuthError,
-    SeedLinkError,
-    SeedLinkPacket,
-    mseed,
-)
-from seedlink_client.protocol import (
-    FORMAT_JSON,
-    FORMAT_MSEED2,
-    FORMAT_XML,
-    HEADSIZE_V3,
-    HEADSIZE_V4,
-    MAX_RECORD_LEN,
-    MIN_PAYLOAD_DETECT,
-    SUBFORMAT_JSON_ERROR,
-    StreamEvent,
-    classify_stream_prefix,
-    parse_header_v3,
-    parse_header_v4,
-    parse_reply,
-    scan_line,
-)
 
+from streamer import __version__
 from streamer.clock import Clock
+from streamer.config import Config, SeedLinkConfig, Server, split_server
 from streamer.errors import AccessDeniedError, ConfigError, UnavailableError
 from streamer.seedid import Nslc
+from streamer.seedlink.discovery import Listing
+from streamer.seedlink.link import Link, LinkSettings, Login, Refusals, limits_ns
+from streamer.seedlink.login import find_login
+from streamer.seedlink.lookup import listing_of, look_up, no_match
+from streamer.seedlink.packets import LinkError, Packet
+from streamer.seedlink.progress import Progress
+from streamer.seedlink.receiver import SHOWN, Intent, Receiver
+from streamer.seedlink.requests import plan
 from streamer.seedlink.state import Position
-from streamer.stationspec import StationSpec
-from streamer.timebase import NS_PER_S, iso, parse_iso
+from streamer.seedlink.watch import StationWatch
+from streamer.stationspec import StationSpec, parse_station_spec
+
+__all__ = ["FeedConfig", "Packet", "SeedLinkFeed", "feed_config"]
 
 log = structlog.get_logger()
 
 # The wait before attempt n is 2^n seconds up to this, less up to half of it at random: a server
 # that comes back must not meet all its clients in the same second.
 MAX_BACKOFF_S = 30.0
-# EarthScope asks for no more than one keepalive in four minutes; a half-open connection ends by the
-# network timeout.
-KEEPALIVE_S = 240.0
-# A server may announce what it likes; this many channels is more than any network has.
-MAX_CHANNELS = 100_000
-EARLIEST_NS = (
-    315_532_800 * NS_PER_S
-)  # 1980: "everything" for servers that take DATA ALL to mean "next"
-# What one wake-up can take: a hundred packets.
-_READ_BYTES = 1 << 16
-_ERROR_BYTES = len(b"ERROR")
-# Without a blockette that tells its length, a record in v3 has this one.
-_RECORD_BYTES_V3 = 512
 
-_PROTOCOLS = {"auto": None, "3": Protocol.V3, "4": Protocol.V4}
-
-
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """One SeedLink packet: the record as sent, when it arrived (UTC ns) and from which server.
-
-    `station` is NET_STA, `sequence` the number the server gave it. Together with the start time of
-    the record they are the `Position` from which the server can go on.
-    """
-
-    data: bytes
-    received_ns: int
-    server: str
-    station: str
-    sequence: int | None
-
-
-class _Link(AsyncSeedLink):
-    """The library's link for large networks.
-
-    Its own negotiation must be over within one timeout, however many stations there are. Its own
-    `collect` waits for each packet with a task and a timer, even if a hundred have arrived.
-    """
-
-    _reply_timeout_s: float | None = None
-    _keepalive_s = 0.0  # clock of the loop when the next one is due; 0 before the data phase
-
-    async def negotiate(self) -> None:
-        """As in the library, but the timeout holds for each reply."""
-        self._reply_timeout_s, self._timeout = self._timeout, None
-        await super().negotiate()
-
-    async def _send_command(self, cmd: Any) -> Any:
-        async with asyncio.timeout(self._reply_timeout_s):
-            return await super()._send_command(cmd)
-
-    def buffered(self) -> bytes:
-        """What came behind the last reply of the negotiation."""
-        return bytes(self._recv_view[self._recv_start : self._recv_end])
-
-    async def arrived(self, until_s: float) -> bytes:
-        """The next bytes, however many; asks for a sign of life now and then.
-
-        Raises SeedLinkError when the server closes or nothing comes until `until_s` (clock of the
-        loop).
-        """
-        loop = asyncio.get_running_loop()
-        self._keepalive_s = self._keepalive_s or loop.time() + KEEPALIVE_S
-        while self._reader is not None and self._writer is not None:
-            limit = asyncio.timeout_at(min(until_s, self._keepalive_s))
-            try:
-                async with limit:
-                    data = await self._reader.read(_READ_BYTES)
-            except TimeoutError:
-                if not limit.expired():  # that of the connection itself
-                    raise
-                if loop.time() >= until_s:
-                    raise SeedLinkError("no data within the network timeout") from None
-                self._writer.write(b"INFO ID\r\n")
-                self._keepalive_s = loop.time() + KEEPALIVE_S
-                continue
-            if data:
-                return data
-            break
-        raise SeedLinkError("the server closed the connection")
-
-
-class PacketSplitter:
-    """The bytes of a server in its data phase -> packets, in whatever pieces they arrive."""
-
-    def __init__(self, protocol: Protocol | None) -> None:
-        self.ended = False  # the server has sent all that was asked for
-        self._packet = _packet_v4 if protocol is Protocol.V4 else _packet_v3
-        self._pending = b""
-
-    def feed(self, data: bytes) -> Iterator[SeedLinkPacket]:
-        """The packets completed by `data`; to be exhausted before the next call.
-
-        Raises SeedLinkError behind the last packet before what cannot be a packet.
-        """
-        data = self._pending + data
-        at = 0
-        while not self.ended and (found := self._next(data, at)) is not None:
-            packet, at = found
-            if (
-                packet.payload_format == FORMAT_JSON
-                and packet.payload_subformat == SUBFORMAT_JSON_ERROR
-            ):
-                raise SeedLinkError(packet.payload.decode(errors="replace"))
-            yield packet
-        self._pending = data[at:]
-
-    def _next(self, data: bytes, at: int) -> tuple[SeedLinkPacket, int] | None:
-        """The packet that begins at byte `at` and where the next one does; None if incomplete."""
-        if data.startswith(b"S", at):
-            return self._packet(data, at)
-        begin = data[at : at + _ERROR_BYTES]
-        event = classify_stream_prefix(begin)
-        if event is StreamEvent.END:
-            self.ended = True
-        elif event is StreamEvent.ERROR:
-            line = scan_line(data, at, len(data), 0)
-            if line is not None:
-                reply = parse_reply(line[0])
-                raise SeedLinkError(reply.message or "the server sent ERROR", reply.code)
-        elif not b"ERROR".startswith(begin) and not b"END".startswith(begin):
-            raise SeedLinkError(f"unexpected data between packets: {begin!r}")
-        return None
-
-
-def _packet_v4(data: bytes, at: int) -> tuple[SeedLinkPacket, int] | None:
-    body = at + HEADSIZE_V4
-    if body > len(data):
-        return None
-    header = parse_header_v4(data[at:body])
-    if header.payload_length > MAX_RECORD_LEN:
-        raise SeedLinkError(f"packet of {header.payload_length} bytes is longer than any record")
-    payload_at = body + header.station_id_length
-    stop = payload_at + header.payload_length
-    if stop > len(data):
-        return None
-    packet = SeedLinkPacket(
-        station_id=data[body:payload_at].decode("ascii"),
-        seqnum=header.seqnum,
-        payload_format=header.payload_format,
-        payload_subformat=header.payload_subformat,
-        payload=data[payload_at:stop],
-    )
-    return packet, stop
-
-
-def _packet_v3(data: bytes, at: int) -> tuple[SeedLinkPacket, int] | None:
-    """v3 tells neither the length of the record nor its station: the record does."""
-    payload_at = at + HEADSIZE_V3
-    least = payload_at + MIN_PAYLOAD_DETECT
-    if least > len(data):
-        return None
-    header = parse_header_v3(data[at:payload_at])
-    detected = mseed.detect_record_length(data[payload_at:least])
-    length = detected[0] if detected else _RECORD_BYTES_V3
-    if length > MAX_RECORD_LEN:
-        raise SeedLinkError(f"a record says that it has {length} bytes")
-    stop = payload_at + length
-    if stop > len(data):
-        return None
-    payload = data[payload_at:stop]
-    packet = SeedLinkPacket(
-        station_id="" if header.is_info else _station_id(payload),
-        seqnum=header.seqnum,
-        payload_format=FORMAT_XML if header.is_info else FORMAT_MSEED2,
-        payload_subformat="",
-        payload=payload,
-    )
-    return packet, stop
-
-
-def _station_id(record: bytes) -> str:
-    """`NET_STA` of a miniSEED record."""
-    if record.startswith(b"MS"):  # version 3
-        return mseed.station_id(mseed.parse_record(record))
-    return _seed_station_id(record[8:20])
-
-
-@lru_cache(MAX_CHANNELS)
-def _seed_station_id(codes: bytes) -> str:
-    """Of station, location, channel and network code (SEED manual, chapter 8: bytes 9 to 20)."""
-    text = codes.decode("ascii", errors="replace")
-    return f"{text[10:]}_{text[:5]}".replace(" ", "")
+_DEFAULT = SeedLinkConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeedConfig:
     """What to ask of whom.
 
-    `servers` are (host, port) by preference; `start` is `now`, `earliest` or an ISO 8601 time.
-    `resume` maps a server (`host:port`) and a station (`NET_STA`) to the position behind which the
-    first connection goes on, instead of at `start`.
+    `servers` are (host, port[, tls]) by preference; `start` is `now`, `earliest` or an ISO 8601
+    time. `resume` maps a server (`host:port`) and a station (`NET_STA`) to the position behind
+    which the first connection goes on, instead of at `start`. `login` is asked before each
+    connection, as tokens expire.
     """
 
-    servers: Sequence[tuple[str, int]]
+    servers: Sequence[Server | tuple[str, int]]
     spec: StationSpec
-    protocol: str = "auto"
-    start: str = "now"
-    connect_timeout_s: float = 15.0
-    network_timeout_s: float = 120.0
-    startup_timeout_s: float = 30.0
+    protocol: str = _DEFAULT.protocol
+    start: str = _DEFAULT.start
+    connect_timeout_s: float = _DEFAULT.connect_timeout_s
+    network_timeout_s: float = _DEFAULT.network_timeout_s
+    startup_timeout_s: float = _DEFAULT.startup_timeout_s
+    discovery_s: float = _DEFAULT.discovery_s
+    station_timeout_s: float = _DEFAULT.station_timeout_s
+    ca_file: Path | None = _DEFAULT.ca_file
+    login: Callable[[], Login | None] = lambda: None
     client_version: str = ""
     resume: Mapping[str, Mapping[str, Position]] = field(default_factory=dict)
+
+    def link_settings(self) -> LinkSettings:
+        """For one connection. Raises as `login`."""
+        return LinkSettings(
+            protocol=self.protocol,
+            timeout_s=self.connect_timeout_s,
+            client_version=self.client_version,
+            ca_file=self.ca_file,
+            login=self.login(),
+        )
+
+
+def feed_config(config: Config) -> FeedConfig:
+    """What the feed needs of the configuration. Raises ConfigError, as `parse_station_spec`."""
+    seedlink = config.seedlink
+    if not seedlink.servers:
+        raise ConfigError("no SeedLink server is given: name one with --server HOST:PORT")
+    return FeedConfig(
+        servers=[split_server(server) for server in seedlink.servers],
+        spec=parse_station_spec(config.stations, sys.stdin),
+        protocol=seedlink.protocol,
+        start=seedlink.start,
+        connect_timeout_s=seedlink.connect_timeout_s,
+        network_timeout_s=seedlink.network_timeout_s,
+        startup_timeout_s=seedlink.startup_timeout_s,
+        discovery_s=seedlink.discovery_s,
+        station_timeout_s=seedlink.station_timeout_s,
+        ca_file=seedlink.ca_file,
+        login=partial(find_login, seedlink),
+        client_version=__version__,
+    )
 
 
 class SeedLinkFeed:
     """Keeps one connection alive and hands every packet to `deliver`.
 
     `deliver` may wait: TCP then pushes back on the server. `announce` is told the channels asked
-    for, before their first packet.
+    for, before their first packet. What was received and left out is added to `counts`.
     """
 
     def __init__(
@@ -269,16 +118,26 @@ class SeedLinkFeed:
         deliver: Callable[[Packet], Awaitable[None]],
         announce: Callable[[list[Nslc]], None],
         clock: Clock,
+        counts: Counter[str] | None = None,
     ) -> None:
+        self.connected = False
+        self.counts: Counter[str] = Counter() if counts is None else counts
         self._config = config
+        self._servers = [Server(*server) for server in config.servers]
         self._deliver = deliver
         self._announce = announce
         self._clock = clock
-        self._last: dict[str, dict[str, Position]] = {  # of each station of each server
-            server: dict(stations) for server, stations in config.resume.items()
-        }
+        self._progress = Progress(config.resume, limits_ns)
+        self._watch = StationWatch(config.station_timeout_s)
+        self._started: dict[str, str] = {}  # when each server says that it started
         self._connected_once = False
-        self.connected = False
+        self._failures = 0  # since the last packet
+        self._preferred_is_back = False
+        self._intent = Intent(
+            spec=config.spec,
+            network_timeout_s=config.network_timeout_s,
+            discovery_s=config.discovery_s,
+        )
 
     async def run(self) -> None:
         """Feed until cancelled.
@@ -288,136 +147,143 @@ class SeedLinkFeed:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._config.startup_timeout_s
-        attempt = 0
         while True:
-            server = self._config.servers[attempt % len(self._config.servers)]
-            failure = await self._stay_connected(server)
+            number = self._failures % len(self._servers)
+            server = self._servers[number]
+            received = self.counts["packets"]
+            failure = await self._stay_connected(server, self._servers[:number])
+            self.connected = False
+            fruitful = self.counts["packets"] > received
+            self._failures = 0 if fruitful else self._failures + 1
             if not self._connected_once and loop.time() >= deadline:
                 raise UnavailableError(
                     f"no SeedLink server could be used in {self._config.startup_timeout_s:g} s; "
-                    f"the last, {_name(server)}: {failure}. Check host and port, and that a "
+                    f"the last, {server}: {failure}. Check host and port, and that a "
                     "SeedLink server listens there"
                 )
-            attempt = 0 if self.connected else attempt + 1
-            self.connected = False
-            wait_s = min(2.0**attempt, MAX_BACKOFF_S) * random.uniform(0.5, 1.0)
+            wait_s = self._wait_s()
             if not self._connected_once:
                 wait_s = min(wait_s, deadline - loop.time())
+            self.counts["disconnections"] += 1
             log.warning(
                 "seedlink_disconnected",
-                server=_name(server),
+                server=str(server),
                 error=failure,
                 retry_s=round(wait_s, 1),
             )
             await asyncio.sleep(wait_s)
 
-    async def _stay_connected(self, server: tuple[str, int]) -> str:
+    def _wait_s(self) -> float:
+        """Before the next attempt: longer after each round of all servers."""
+        rounds = self._failures // len(self._servers)
+        return min(2.0**rounds, MAX_BACKOFF_S) * random.uniform(0.5, 1.0)
+
+    async def _stay_connected(self, server: Server, preferred: Sequence[Server]) -> str:
         """One connection from start to end; returns why it ended."""
-        link = _Link(
-            *server,
-            timeout=self._config.connect_timeout_s,
-            protocol=_PROTOCOLS[self._config.protocol],
-            clientname="msnet-stream",
-            clientversion=self._config.client_version,
-        )
+        link = Link(server, self._config.link_settings())
+        self._preferred_is_back = False
+        probing = asyncio.create_task(self._await_preferred(preferred, link))
         try:
-            await link.connect()
-            await self._subscribe(link, _name(server))
-            await self._receive(link, _name(server))
-        except SeedLinkAuthError as error:
-            raise AccessDeniedError(f"{_name(server)} refused the login: {error}") from error
-        except (SeedLinkError, OSError, ValueError) as error:
+            await link.open()
+            receiver, asked, known = await self._subscribe(link, str(server))
+            await receiver.run(asked, known)
+        except AccessDeniedError as error:
+            if not self._connected_once:
+                raise AccessDeniedError(f"{server}: {error}") from error
+            return str(error)
+        except (LinkError, OSError) as error:
+            if self._preferred_is_back:
+                return "a server named before it is back"
             return str(error) or type(error).__name__
         finally:
+            probing.cancel()
+            with suppress(asyncio.CancelledError):
+                await probing
             await link.close()
-        return "the server closed the connection"
+        return "the server closed the session"
 
-    async def _subscribe(self, link: _Link, server: str) -> None:
-        """Ask for every wanted channel the server has, each station from where it was left."""
-        channels = _channels(await link.info_dict("STREAMS"), link.protocol)
-        wanted = [nslc for nslc in channels if self._config.spec.matches(nslc)]
-        if not wanted:
-            self._complain_of_no_match(channels, server)
-        last = self._last.setdefault(server, {})
-        if self._config.start != "now" and not any(self._last.values()):
-            earliest = self._config.start == "earliest"
-            start_ns = EARLIEST_NS if earliest else parse_iso(self._config.start)
-            link.set_timewindow(iso(start_ns))
-        for station in sorted({(nslc.network, nslc.station) for nslc in wanted}):
-            name = "_".join(station)
-            selectors = [_selector(n) for n in wanted if (n.network, n.station) == station]
-            position = last.get(name)
-            link.add_stream(
-                name,
-                selectors,
-                seqnum=position.sequence if position else None,
-                timestamp=iso(position.time_ns) if position and position.time_ns else None,
-            )
-        self._announce(wanted)
-        await link.negotiate()
-        self._connected_once = self.connected = True
-        protocol = link.protocol.name if link.protocol else ""
-        log.info("seedlink_connected", server=server, channels=len(wanted), protocol=protocol)
-
-    async def _receive(self, link: _Link, server: str) -> None:
-        """Deliver packets until the server ends the session. Raises SeedLinkError if they cease."""
-        loop = asyncio.get_running_loop()
-        splitter = PacketSplitter(link.protocol)
-        last = self._last[server]
-        data, received_ns, latest_s = link.buffered(), self._clock(), loop.time()
-        while True:
-            for packet in splitter.feed(data):
-                if packet.is_info:  # the answer to a keepalive, which is no data
+    async def _await_preferred(self, preferred: Sequence[Server], link: Link) -> None:
+        """Close `link` when one of the servers named before its own can be used again."""
+        while preferred:
+            await asyncio.sleep(self._config.discovery_s)
+            for server in preferred:
+                try:
+                    listing = await look_up(server, self._config.link_settings(), self._config.spec)
+                except (LinkError, AccessDeniedError, OSError):
                     continue
-                station, sequence = packet.station_id, packet.seqnum
-                await self._deliver(Packet(packet.payload, received_ns, server, station, sequence))
-                if sequence is not None:
-                    last[station] = Position(sequence, _start_ns(packet.payload))
-                latest_s = loop.time()
-            if splitter.ended:
-                return
-            data = await link.arrived(latest_s + self._config.network_timeout_s)
-            received_ns = self._clock()
+                if any(map(self._config.spec.matches, listing.channels)):
+                    self._preferred_is_back = True
+                    await link.close()
+                    return
 
-    def _complain_of_no_match(self, channels: list[Nslc], server: str) -> None:
+    async def _subscribe(self, link: Link, server: str) -> tuple[Receiver, set[str], list[Nslc]]:
+        """Ask for every wanted channel the server has, each station from where it stands."""
+        listing = await listing_of(link, self._config.spec)
+        wanted = [nslc for nslc in sorted(listing.channels) if self._config.spec.matches(nslc)]
+        if not wanted:
+            self._complain_of_no_match(listing, server)
+        standings, by_time = self._progress.begin(server)
+        anew = self._counts_anew(listing, server)
+        if anew:
+            log.warning("seedlink_restarted", server=server, started=listing.started)
+        requests = plan(
+            wanted,
+            standings,
+            v4=link.v4,
+            by_time=by_time or anew,
+            start=self._config.start,
+        )
+        if self._config.start == "now":
+            self._progress.asked((request.name for request in requests), self._clock())
+        self._announce(wanted)
+        refusals = await link.subscribe(requests)
+        self._tell_refusals(refusals, server)
+        if anew:
+            self._progress.forget_numbers(server)
+        self._started[server] = listing.started
+        asked = {request.name for request in requests} - set(refusals.stations)
+        self._watch.expect(asked, asyncio.get_running_loop().time())
+        self._connected_once = self.connected = True
+        log.info(
+            "seedlink_connected",
+            server=server,
+            stations=len(asked),
+            channels=len(wanted),
+            protocol="V4" if link.v4 else "V3",
+        )
+        receiver = Receiver(
+            link,
+            server,
+            self._intent,
+            self._deliver,
+            self._progress,
+            self._watch,
+            self.counts,
+            self._clock,
+        )
+        return receiver, asked, wanted
+
+    def _counts_anew(self, listing: Listing, server: str) -> bool:
+        """Whether the server has started again, or has never given the numbers that we have."""
+        before = self._started.get(server, listing.started)
+        standings = self._progress.standings(server)
+        return bool(standings) and (before != listing.started or listing.counts_anew(standings))
+
+    def _tell_refusals(self, refusals: Refusals, server: str) -> None:
+        for what, names in (("stations", refusals.stations), ("selectors", refusals.selectors)):
+            if names:
+                self.counts[f"{what}_refused"] += len(names)
+                log.warning(
+                    "request_refused",
+                    server=server,
+                    what=what,
+                    names=names[:SHOWN],
+                    count=len(names),
+                    reason=refusals.reason,
+                )
+
+    def _complain_of_no_match(self, listing: Listing, server: str) -> None:
         asked = str(self._config.spec)
         if self._connected_once:
-            raise SeedLinkError(f"{server} has none of the channels {asked} any more")
-        nearest = ", ".join(self._config.spec.nearest(str(nslc) for nslc in channels))
-        hint = f"nearest: {nearest}" if nearest else "the server has no channels at all"
-        raise ConfigError(f"{server} has no channel that matches --stations {asked}; {hint}")
-
-
-def _start_ns(record: bytes) -> int | None:
-    try:
-        return mseed.parse_record(record).starttime
-    except SeedLinkError:  # a damaged record: the number has to do
-        return None
-
-
-def _name(server: tuple[str, int]) -> str:
-    return f"{server[0]}:{server[1]}"
-
-
-def _selector(nslc: Nslc) -> str:
-    return f"{nslc.location or '--'}{nslc.channel}"
-
-
-def _channels(info: dict[str, Any], protocol: Protocol | None) -> list[Nslc]:
-    """The channels in a reply to INFO STREAMS of either version; unusable entries are left out."""
-    found = set()
-    if protocol is Protocol.V4:
-        for station in info.get("station") or []:
-            network, _, name = str(station.get("id", "")).partition("_")
-            for stream in station.get("stream") or []:
-                location, _, source = str(stream.get("id", "")).partition("_")
-                found.add((network, name, location, source.replace("_", "")))
-    else:
-        for station in info.get("seedlink", {}).get("station") or []:
-            for stream in station.get("stream") or []:
-                codes = (station.get("network"), station.get("name"))
-                location = (stream.get("location") or "").strip()
-                found.add((*codes, location, stream.get("seedname")))
-    if len(found) > MAX_CHANNELS:
-        raise SeedLinkError(f"INFO STREAMS lists {len(found)} channels, more than {MAX_CHANNELS}")
-    return sorted(Nslc(*map(str, codes)) for codes in found if codes[0] and codes[1] and codes[3])
+            raise LinkError(f"{server} has none of the channels {asked} any more")
+        raise ConfigError(no_match(self._config.spec, listing, server))

@@ -27,7 +27,7 @@ from streamer.timebase import NS_PER_S, parse_iso
 MAX_LINE_BYTES = 255
 
 SEQUENCE_BITS_V3 = 24
-_SEQUENCE_MASK_V3 = (1 << SEQUENCE_BITS_V3) - 1
+SEQUENCE_MASK_V3 = (1 << SEQUENCE_BITS_V3) - 1
 
 RECORD_BYTES = 512  # v3 has no length in its header: every record has this length
 TERMINATOR = b"END"  # "Data Transfer": no line end behind it
@@ -39,7 +39,7 @@ FORMAT_INFO = b"JI"
 FORMAT_ERROR = b"JE"
 
 # signature, format + subformat, payload length, sequence number, length of the station id
-_HEADER_V4 = struct.Struct("<2s2sIQB")
+HEADER_V4 = struct.Struct("<2s2sIQB")
 
 # BTIME of a miniSEED 2 header (SEED manual, chapter 8): year, day of year, h, min, s at byte 20.
 _BTIME_AT = 20
@@ -216,7 +216,7 @@ def parse_request_v3(command: Command) -> Request:
         # obspy writes "0x1F", others bare digits; -1 is the "next" of older drafts.
         text, *times = times
         if text != "-1":
-            sequence = _number(text, 16) & _SEQUENCE_MASK_V3
+            sequence = _number(text, 16) & SEQUENCE_MASK_V3
     begin_ns, end_ns = _window(times, parse_time_v3)
     return Request(sequence, False, begin_ns, end_ns, dial_up)
 
@@ -273,18 +273,18 @@ def _window(
 
 def packet_v3(sequence: int, record: bytes) -> bytes:
     """A data packet of 520 bytes; the number is cut to its low 24 bits."""
-    return b"SL%06X" % (sequence & _SEQUENCE_MASK_V3) + record
+    return b"SL%06X" % (sequence & SEQUENCE_MASK_V3) + record
 
 
 def packet_v4(sequence: int, station: str, payload: bytes, form: bytes = FORMAT_MSEED2) -> bytes:
     """A packet with the header of "Data Transfer": little endian, 17 bytes and the station id."""
     name = station.encode("ascii")
-    return _HEADER_V4.pack(b"SE", form, len(payload), sequence, len(name)) + name + payload
+    return HEADER_V4.pack(b"SE", form, len(payload), sequence, len(name)) + name + payload
 
 
 def widen_sequence(low: int, newest: int) -> int:
     """Largest number up to `newest` + 1 that ends in the 24 bits `low`; without one, `low`."""
-    candidate = (newest + 1 & ~_SEQUENCE_MASK_V3) | low
+    candidate = (newest + 1 & ~SEQUENCE_MASK_V3) | low
     if candidate > newest + 1:
         candidate -= 1 << SEQUENCE_BITS_V3
     return candidate if candidate >= 0 else low

@@ -1,8 +1,9 @@
 """deploy/redis/msnet.acl on real servers: each role does its work, and nothing else."""
 
 import asyncio
-import hashlib
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from streamer.bus.reading import read_entries
 from streamer.bus.redis_url import RedisServer, parse_redis_url
 
 ACL_FILE = Path(__file__).parents[2] / "deploy" / "redis" / "msnet.acl"
-ROLES = ("default", "picker", "associator", "viewer")
+GUIDE = Path(__file__).parents[2] / "docs" / "security.md"
 
 NOBODY_BUT_DEFAULT = (
     "DEL msnet:picks", "FLUSHALL", "FLUSHDB", "KEYS *", "CONFIG GET *", "CONFIG SET maxmemory 1",
@@ -46,26 +47,32 @@ REFUSED = {
 }  # fmt: skip
 
 
-def secret(role: str) -> str:
-    return f"secret-of-{role}"
+@pytest.fixture
+def users(tmp_path: Path) -> Path:
+    """A folder with users.acl and the passwords, made as docs/security.md tells."""
+    (block,) = re.findall(r"^```sh\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+    (tmp_path / "deploy").symlink_to(ACL_FILE.parents[1])
+    subprocess.run(["sh", "-e", "-c", block], cwd=tmp_path, check=True)
+    assert {each.stat().st_mode & 0o777 for each in tmp_path.glob("*.*")} == {0o600}
+    return tmp_path
 
 
 @pytest.fixture
-def server(binary: str, folder: Path) -> Iterator[ServerProcess]:
-    """A server with the ACL file, its passwords put in as the documentation says."""
-    text = ACL_FILE.read_text()
-    for role in ROLES:
-        digest = hashlib.sha256(secret(role).encode()).hexdigest()
-        text = text.replace(f"{role.upper()}_SHA256", digest)
-    acl = folder / "msnet.acl"
-    acl.write_text(text)
-    with running(binary, folder, "--aclfile", str(acl)) as process:
+def server(binary: str, folder: Path, users: Path) -> Iterator[ServerProcess]:
+    """A server of our own users; its folder has their passwords."""
+    for file in users.glob("*.password"):
+        shutil.copy(file, folder)
+    with running(binary, folder, "--aclfile", str(users / "users.acl")) as process:
         yield process
 
 
+def secret(server: ServerProcess, role: str) -> str:
+    return (server.socket.parent / f"{role}.password").read_text().strip()
+
+
 def login(server: ServerProcess, role: str) -> RedisServer:
-    environ = {"MSNET_STREAM_REDIS_PASSWORD": secret(role)}
-    return parse_redis_url(f"unix://{role}@{server.socket}", environ=environ)
+    password_file = server.socket.parent / f"{role}.password"
+    return parse_redis_url(f"unix://{role}@{server.socket}", password_file=password_file)
 
 
 def publish(server: ServerProcess, count: int) -> list[Any]:
@@ -93,7 +100,7 @@ def answer(client: Any, command: str) -> str:
 
 def refusals(server: ServerProcess) -> list[Any]:
     """What the server has noted of commands that it refused."""
-    with server.plain(username="default", password=secret("default")) as client:
+    with server.plain(username="default", password=secret(server, "default")) as client:
         return [(each["username"], each["object"]) for each in client.acl_log()]
 
 
@@ -107,7 +114,7 @@ def test_picker_publishes_without_any_refusal(server: ServerProcess) -> None:
 def test_associator_reads_acknowledges_and_publishes_events(server: ServerProcess) -> None:
     """The commands of a consumer group on the picks, and the stream of events."""
     publish(server, 3)
-    with server.plain(username="associator", password=secret("associator")) as client:
+    with server.plain(username="associator", password=secret(server, "associator")) as client:
         client.xgroup_create("msnet:picks", "associator", id="0")
         ((_, entries),) = client.xreadgroup("associator", "a", {"msnet:picks": ">"}, count=10)
         assert len(entries) == 3
@@ -126,7 +133,7 @@ def test_viewer_reads_without_any_refusal(server: ServerProcess) -> None:
     publish(server, 3)
     assert len(list(read_entries(login(server, "viewer"), "msnet:picks"))) == 3
     assert refusals(server) == []
-    with server.plain(username="viewer", password=secret("viewer")) as client:
+    with server.plain(username="viewer", password=secret(server, "viewer")) as client:
         assert client.xlen("msnet:picks") == 3
         assert client.xinfo_stream("msnet:picks")["length"] == 3
         assert client.info("server")
@@ -136,7 +143,7 @@ def test_viewer_reads_without_any_refusal(server: ServerProcess) -> None:
 def test_role_is_refused_what_it_must_not_do(server: ServerProcess, role: str) -> None:
     """A stolen password of one role harms no more than the role needs."""
     publish(server, 1)
-    with server.plain(username=role, password=secret(role)) as client:
+    with server.plain(username=role, password=secret(server, role)) as client:
         for command in (*NOBODY_BUT_DEFAULT, *REFUSED[role]):
             assert answer(client, command) == "NoPermissionError", f"{role}: {command}"
 

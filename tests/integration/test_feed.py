@@ -4,13 +4,13 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from replay_clients import CHANNELS, START_NS, noise
 
 from streamer.errors import ConfigError
 from streamer.seedid import Nslc
-from streamer.seedlink import client
 from streamer.seedlink.client import FeedConfig, Packet, SeedLinkFeed
 from streamer.seedlink.handshake import Handshake
 from streamer.seedlink.info import ServerInfo, StationInfo, StreamInfo, info_v3
@@ -124,6 +124,7 @@ def feed(
     connect_timeout_s: float = 5,
     network_timeout_s: float = 120,
     resume: Mapping[str, Mapping[str, Position]] | None = None,
+    **settings: Any,
 ) -> SeedLinkFeed:
     config = FeedConfig(
         servers=[("127.0.0.1", port) for port in servers],
@@ -132,6 +133,7 @@ def feed(
         connect_timeout_s=connect_timeout_s,
         network_timeout_s=network_timeout_s,
         resume=resume or {},
+        **settings,
     )
     return SeedLinkFeed(config, receiver.deliver, receiver.announce, time.time_ns)
 
@@ -284,16 +286,17 @@ def test_an_error_in_the_data_phase_ends_the_connection_and_costs_no_packet() ->
     assert [p.data for p in receiver.packets[: len(records)]] == records
 
 
-def test_a_server_that_only_shows_signs_of_life_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answers to keepalives are no data: without any, the network timeout ends the connection."""
-    monkeypatch.setattr(client, "KEEPALIVE_S", 0.1)
+def test_a_server_that_only_shows_signs_of_life_is_left() -> None:
+    """Answers to questions are no data: without any, the network timeout ends the connection."""
 
     async def scenario() -> int:
         async with ScriptedServer(b"") as server:
-            feeding = feed([server.port], Receiver(1), protocol="3", network_timeout_s=0.5)
+            feeding = feed(
+                [server.port], Receiver(1), protocol="3", network_timeout_s=0.5, discovery_s=0.1
+            )
             running = asyncio.create_task(feeding.run())
             async with asyncio.timeout(TIMEOUT_S):
-                assert await server.infos.get() == "ID"
+                assert await server.infos.get() == "STREAMS"
                 assert await server.subscribed.get() == 1
                 assert await server.subscribed.get() == 2
             running.cancel()

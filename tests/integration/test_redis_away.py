@@ -23,6 +23,9 @@ from outages import (
 from streamer.bus import publisher as publisher_module
 from streamer.bus.redis_url import parse_redis_url
 from streamer.bus.spool import Spool
+from streamer.config import Config, RedisConfig
+from streamer.daemon import open_publisher
+from streamer.errors import UnavailableError
 
 
 def reasons(logs: list[Any]) -> str:
@@ -257,3 +260,29 @@ def test_new_password_is_read_from_its_file_by_the_running_daemon(
         assert_each_once_in_order(server, 3 * PICKS)
     assert "refused the login" in reasons(logs)
     assert "secret" not in str(logs)
+
+
+def test_daemon_that_has_published_starts_without_redis(binary: str, folder: Path) -> None:
+    """At the first start a wrong URL ends it at once; later ones pick, and publish in the end."""
+    config = Config(
+        state_dir=folder / "state", redis=RedisConfig(url=f"unix://{folder / 'r.sock'}")
+    )
+
+    async def session(first: int) -> int:
+        async with open_publisher(config, Time()) as publisher:
+            submit(publisher, first, PICKS)
+            await publisher.secure()
+            return await publisher.drain(3)
+
+    with pytest.raises(UnavailableError, match="cannot be reached"):
+        asyncio.run(session(0))
+    with running(binary, folder) as server:
+        assert asyncio.run(session(0)) == 0
+        with server.plain() as client:
+            client.save()
+        server.kill()
+        assert asyncio.run(session(PICKS)) == PICKS
+        server.start()
+        assert asyncio.run(session(2 * PICKS)) == 0
+        found = [fields["id"] for _, fields in server.entries()]
+    assert found == [make_pick(number).id for number in range(3 * PICKS)]

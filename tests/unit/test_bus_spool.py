@@ -15,7 +15,7 @@ from bus_picks import NOW_NS, make_pick
 from structlog.testing import capture_logs
 
 from streamer.bus import spool as spool_module
-from streamer.bus.spool import Spool
+from streamer.bus.spool import Spool, SpoolError
 from streamer.errors import CannotCreateError
 
 DAY_NS = 86_400_000_000_000
@@ -206,3 +206,17 @@ def test_folder_that_cannot_be_made_is_an_error_with_a_remedy(tmp_path: Path, ti
     (tmp_path / "file").write_text("")
     with pytest.raises(CannotCreateError, match="choose another state folder"):
         Spool(tmp_path / "file" / "spool.sqlite", 1, time)
+
+
+def test_damage_under_a_running_daemon_is_one_error_and_a_new_file(path: Path, time: Time) -> None:
+    """Rubbish written over the open file: the call fails once, the next one works."""
+    with closing(Spool(path, 100, time)) as spool, capture_logs() as logs:
+        spool.add([make_pick(number) for number in range(6000)])
+        for name in (path, Path(f"{path}-wal")):
+            with name.open("r+b") as file:
+                file.seek(100)
+                file.write(b"\xff" * (name.stat().st_size - 100))
+        with pytest.raises(SpoolError, match="check the disk"):
+            spool.take(6000)
+        assert spool.add([make_pick(9999)]) == 1
+    assert [entry["event"] for entry in logs] == ["spool_damaged"]

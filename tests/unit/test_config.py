@@ -222,14 +222,21 @@ def test_servers_are_split_at_commas_wherever_they_come_from(from_yaml):
 @pytest.mark.parametrize(
     ("text", "server"),
     [
-        ("rtserve.example.org", ("rtserve.example.org", 18000)),
-        ("10.0.0.1:18001", ("10.0.0.1", 18001)),
-        ("[::1]", ("::1", 18000)),
-        ("[fe80::1]:18500", ("fe80::1", 18500)),
+        ("rtserve.example.org", ("rtserve.example.org", 18000, False)),
+        ("seedlink://10.0.0.1:18001", ("10.0.0.1", 18001, False)),
+        ("[::1]", ("::1", 18000, False)),
+        ("[fe80::1]:18500", ("fe80::1", 18500, True)),
+        ("seedlinks://a.example", ("a.example", 18500, True)),
+        ("seedlinks://a.example:443/", ("a.example", 443, True)),
     ],
 )
-def test_split_server_gives_host_and_port(text, server):
+def test_split_server_gives_host_port_and_whether_tls(text, server):
     assert split_server(text) == server
+
+
+def test_the_name_of_a_server_is_host_and_port():
+    assert str(split_server("seedlinks://[::1]")) == "[::1]:18500"
+    assert str(split_server("a")) == "a:18000"
 
 
 @pytest.mark.parametrize(
