@@ -283,7 +283,7 @@ def render_config(config: BrokerConfig) -> str:
 
 
 def render_users(prefix: str, password: str) -> str:
-    """ACL file: `viewer` reads the keys of `prefix`, the default user does everything.
+    """ACL file: `viewer` reads the keys of `prefix` and asks, the default user does everything.
 
     Not the other way round: Redis 7.0 would lose data with a restricted default user, see
     redis_streams.py.
@@ -292,7 +292,8 @@ def render_users(prefix: str, password: str) -> str:
     return (
         f"user default on #{digest} ~* &* +@all\n"
         f"user viewer on nopass resetkeys resetchannels -@all %R~{prefix}:* "
-        "+ping +info +hello +auth +xread +xrange +xrevrange +xinfo +xlen\n"
+        "+ping +info +hello +auth +xread +xrange +xrevrange +xinfo +xlen +get +hgetall "
+        f"(%W~{prefix}:asks -@all +xadd)\n"
     )
 
 

@@ -10,13 +10,17 @@ from typing import Any
 
 import pytest
 import redis
-from bus_picks import make_pick
+from bus_picks import NOW_NS, make_pick
 from bus_servers import ServerProcess, running, stream_on
 from structlog.testing import capture_logs
 
+from streamer.bus.asks import Ask, answer_asks, ask
 from streamer.bus.broker import render_users
+from streamer.bus.connect import open_connection
+from streamer.bus.heartbeat import HeartbeatKeys
 from streamer.bus.reading import read_entries
 from streamer.bus.redis_url import RedisServer, parse_redis_url
+from streamer.seedid import Instrument
 
 ACL_FILE = Path(__file__).parents[2] / "deploy" / "redis" / "msnet.acl"
 GUIDE = Path(__file__).parents[2] / "docs" / "security.md"
@@ -33,6 +37,7 @@ REFUSED = {
         "XADD msnet:events * a 1", "XADD msnet:dead * a 1", "XTRIM msnet:events MAXLEN 0",
         "XGROUP CREATE msnet:picks g 0", "XREADGROUP GROUP associator c STREAMS msnet:picks >",
         "XACK msnet:picks associator 1-1", "SET msnet:picks x", "XRANGE msnet:events - +",
+        "XADD msnet:asks * a 1", "SET msnet:health x", "GET msnet:answer:x", "HSET msnet:other a 1",
         "GET msnet:picks",
     ),
     "associator": (
@@ -42,7 +47,8 @@ REFUSED = {
     "viewer": (
         "XADD msnet:picks * a 1", "XADD msnet:events * a 1", "XTRIM msnet:picks MAXLEN 0",
         "XREADGROUP GROUP associator c STREAMS msnet:picks >", "XACK msnet:picks associator 1-1",
-        "XGROUP CREATE msnet:picks g 0", "SET msnet:dd:x 1", "GET msnet:dd:x", "EVALSHA 0 0",
+        "XGROUP CREATE msnet:picks g 0", "SET msnet:dd:x 1", "EVALSHA 0 0", "GET other",
+        "XADD msnet:health * a 1", "SET msnet:answer:x 1", "HSET msnet:stations a 1",
     ),
 }  # fmt: skip
 
@@ -108,6 +114,33 @@ def test_picker_publishes_without_any_refusal(server: ServerProcess) -> None:
     """Nothing is missing: no warning of ours, and the server has refused nothing."""
     logs = publish(server, 20)
     assert [entry["event"] for entry in logs] == ["redis_connected"]
+    assert refusals(server) == []
+
+
+def test_picker_gives_signs_of_life_and_answers_viewers(server: ServerProcess) -> None:
+    """Heartbeats of two lives, and a question of the web page, by the code that does it."""
+    question = Ask("q1", Instrument("CI", "PASC", "00", "HH"), NOW_NS, NOW_NS + 1)
+
+    async def session() -> object:
+        for stations in ({"CI.PASC.00.HH": '{"instance": "i"}'}, {}):
+            keys = HeartbeatKeys(login(server, "picker"), "msnet", "i")
+            await keys.beat({"time_ns": "1"}, stations)
+            await keys.close()
+        answering = asyncio.create_task(
+            answer_asks(login(server, "picker"), "msnet", lambda ask: {"id": ask.id})
+        )
+        viewer = open_connection(login(server, "viewer"))
+        answer = None
+        while answer is None:  # a question that comes before the picker listens is lost
+            answer = await ask(viewer, "msnet", question, timeout_s=0.2)
+        assert await viewer.client.hgetall("msnet:stations") == {}
+        assert await viewer.client.get("msnet:instance:i") == "1"
+        answering.cancel()
+        await asyncio.gather(answering, return_exceptions=True)
+        await viewer.close()
+        return answer
+
+    assert asyncio.run(session()) == {"id": "q1"}
     assert refusals(server) == []
 
 
