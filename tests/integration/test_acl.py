@@ -20,6 +20,7 @@ from streamer.bus.connect import open_connection
 from streamer.bus.heartbeat import HeartbeatKeys
 from streamer.bus.reading import read_entries
 from streamer.bus.redis_url import RedisServer, parse_redis_url
+from streamer.bus.survey import survey
 from streamer.seedid import Instrument
 
 ACL_FILE = Path(__file__).parents[2] / "deploy" / "redis" / "msnet.acl"
@@ -42,7 +43,7 @@ REFUSED = {
     ),
     "associator": (
         "XADD msnet:picks * a 1", "XTRIM msnet:picks MAXLEN 0", "XGROUP CREATE msnet:events g 0",
-        "SET msnet:picks x", "SET msnet:events x",
+        "SET msnet:picks x", "SET msnet:events x", "HSET msnet:stations a 1",
     ),
     "viewer": (
         "XADD msnet:picks * a 1", "XADD msnet:events * a 1", "XTRIM msnet:picks MAXLEN 0",
@@ -153,10 +154,15 @@ def test_associator_reads_acknowledges_and_publishes_events(server: ServerProces
         assert len(entries) == 3
         client.xautoclaim("msnet:picks", "associator", "b", 0)
         assert client.xpending("msnet:picks", "associator")["pending"] == 3
-        assert client.xack("msnet:picks", "associator", *[entry for entry, _ in entries]) == 3
+        with client.pipeline(transaction=True) as pipeline:
+            pipeline.xadd("msnet:dead", {"id": "p"}, maxlen=10)
+            pipeline.xack("msnet:picks", "associator", *[entry for entry, _ in entries])
+            assert pipeline.execute()[1] == 3
         assert client.xinfo_groups("msnet:picks")[0]["pending"] == 0
         client.xadd("msnet:events", {"id": "e"}, minid="0")
-        client.xadd("msnet:dead", {"id": "p"})
+        client.hset("msnet:rsv", "CI.PASC.P", "{}")
+        client.hdel("msnet:rsv", "CI.PASC.P")
+        client.hmget("msnet:stations", "CI.PASC")
         client.set("msnet:dd:e:1", "1", nx=True, ex=60)
     assert [each for each in refusals(server) if each[1] != "client|setinfo"] == []
 
@@ -170,6 +176,7 @@ def test_viewer_reads_without_any_refusal(server: ServerProcess) -> None:
         assert client.xlen("msnet:picks") == 3
         assert client.xinfo_stream("msnet:picks")["length"] == 3
         assert client.info("server")
+        assert survey(client, "msnet").lengths["picks"] == 3
 
 
 @pytest.mark.parametrize("role", REFUSED)
