@@ -10,7 +10,7 @@ of its own so that a disk that stalls holds up nothing but the picks.
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -19,7 +19,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from streamer.bus.redis_streams import PublishResult
-from streamer.bus.spool import Row, Spool, SpoolError
+from streamer.bus.spool import Row, Spool, SpoolError, place_of
 from streamer.clock import Clock
 from streamer.errors import MsnetError
 from streamer.picks import Pick
@@ -238,8 +238,7 @@ class Publisher:
         result = await self._stream.publish([row.pick for row in rows], self._last)
         self._note_published(result)
         self._confirmed |= zip((row.pick.name for row in rows), result.entries, strict=True)
-        if result.entries[-1]:
-            self._last = replace(rows[-1], entry=result.entries[-1])
+        self._last = _latest([self._last, *map(_placed, rows, result.entries)])
         self._sending = []
         if not result.intact:
             self._lost, self._verified = True, False
@@ -350,6 +349,16 @@ class Publisher:
             )
         self._failures = 0
         self._down_since_ns = None
+
+
+def _placed(row: Row, entry: str) -> Row:
+    return replace(row, entry=entry)
+
+
+def _latest(rows: Iterable[Row | None]) -> Row | None:
+    """The row whose entry is nearest to the end of the stream; duplicates may be further back."""
+    known = [(place, row) for row in rows if row and (place := place_of(row.entry)) is not None]
+    return max(known, key=lambda each: each[0])[1] if known else None
 
 
 def _pause_s(failures: int) -> float:

@@ -107,7 +107,7 @@ def submit(publisher: Publisher, first: int, end: int) -> None:
         publisher.submit(make_pick(number))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(ROUNDS)
 def test_every_pick_is_on_the_stream_once(rounds: list[Round]) -> None:
     """Refusals, lost replies, lost entries, repetitions and restarts in any order."""

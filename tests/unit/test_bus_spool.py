@@ -121,6 +121,14 @@ def test_picks_to_be_sent_again_take_their_old_place(spool: Spool) -> None:
     assert (numbers(spool.take(9)), spool.waiting) == ([1, 2, 3, 4], 4)
 
 
+def test_last_entry_is_the_last_of_the_stream_not_of_the_picks(spool: Spool) -> None:
+    """A duplicate keeps the entry it has: an older one than that of picks sent again before it."""
+    spool.add([make_pick(number) for number in range(3)])
+    entries = {0: "12-0", 1: "9-11", 2: "9-2"}
+    spool.sent({make_pick(number).name: entry for number, entry in entries.items()})
+    assert numbers(spool.latest_sent(0, 9)) == [0, 1, 2]
+
+
 def test_full_spool_gives_up_what_was_sent_then_the_oldest_and_counts_it(
     path: Path, time: Time
 ) -> None:
