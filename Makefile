@@ -39,11 +39,11 @@ clean: ## Remove the environment and everything built
 # torch comes first and exactly, so that nothing else decides which build of it is taken.
 $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) "$$(grep '^torch==' constraints.txt)"
-	$(PIP) -e .
+	$(PIP) -e '.[web]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime
-	$(PIP) -e '.[train,dev]'
+	$(PIP) -e '.[web,train,dev]'
 	@touch $@
 
 $(BIN)/python:

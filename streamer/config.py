@@ -82,8 +82,16 @@ def _servers(texts: tuple[str, ...]) -> tuple[str, ...]:
     return servers
 
 
+def split_address(text: str) -> tuple[str, int]:
+    """Host and port of `host:port` to listen at; port 0 is any free one. Raises ValueError."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"{text!r} is not host:port")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
 def _address(text: str) -> str:
-    split_server(text)
+    split_address(text)
     return text
 
 

@@ -42,6 +42,10 @@ EVENTS: Final[Mapping[str, str]] = {
     "spool_recovered": "the spool can be written again",
     "spool_damaged": "the spool was damaged: moved aside, what waited in it taken over",
     "asks_unanswered": "Redis is away: viewers get no waveforms until it is back",
+    # Web page
+    "page_served": "the web page can be opened at this address",
+    "waveforms_unavailable": "Redis is away: waveforms cannot be asked for",
+    "stations_unreadable": "the state of the stations cannot be read from Redis",
     # Association
     "rows_rejected": "rows of a file of stations or picks cannot be used and are left out",
     "association_started": "the association worker runs with this version, profile and network",

@@ -11,7 +11,7 @@ from streamer import __version__
 from streamer.bus.asks import Answer, Ask
 from streamer.bus.publisher import Publisher
 from streamer.clock import Clock
-from streamer.config import split_server
+from streamer.config import split_address
 from streamer.http_health import HealthServer
 from streamer.metrics import Metrics, Reading
 from streamer.picking.engine import Engine
@@ -162,7 +162,7 @@ def open_health_server(listen: str | None, observer: Observer) -> HealthServer |
     """The server of metrics and health at `host:port`; None without address or free port."""
     if listen is None:
         return None
-    host, port, _ = split_server(listen)
+    host, port = split_address(listen)
     server = HealthServer(host, port, observer.metrics.render, observer.why_not_ready)
     return server if server.open() else None
 

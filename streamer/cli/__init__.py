@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from streamer import __version__
-from streamer.cli import association, picking, service, show, viewing
+from streamer.cli import association, picking, service, show, viewing, web
 from streamer.errors import MsnetError
 
 
@@ -44,6 +44,7 @@ for command in (
     viewing.events,
     viewing.status,
     viewing.top,
+    web.web,
     picking.replay,
     picking.broker,
     show.demo,

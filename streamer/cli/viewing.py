@@ -176,7 +176,7 @@ def limit_options(command: Any) -> Any:
 
 @click.command()
 @click.option("--format", "kind", type=click.Choice(["table", "json", "nagios"]), default="table",
-              show_default=True)  # fmt: skip
+              show_default=True, help="How it is printed.")  # fmt: skip
 @limit_options
 def status(kind: Any, late_s: float, silent_s: float, **options: Any) -> None:
     """Tell how pickers, stations and consumers do; from any host that reaches Redis.

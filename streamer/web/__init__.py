@@ -1,0 +1,1 @@
+"""The web page: stations, waveforms, picks and events as they come, for everybody who may look."""
