@@ -1,6 +1,6 @@
 """One look at all that pickers and workers leave on Redis, from any host, changing nothing.
 
-A reader must be allowed +hgetall +xrevrange; +xinfo +xlen are used where allowed.
+A reader must be allowed +hgetall +xrevrange on msnet:*; +xinfo +xlen are used where allowed.
 """
 
 from collections.abc import Mapping, Sequence

@@ -18,6 +18,7 @@ from streamer.errors import CannotCreateError
 
 INK, GREY, MISSED = "#222222", "#8a8a8a", "#d62728"
 DEPTH_COLOURS = "viridis_r"
+COLOURED = (3, 97)  # percentiles of depth with different colours
 # Inches: the longer side of the map, and what titles, ticks and colour bar take around the panels.
 MAP_SIZE, LEFT, BOTTOM, RIGHT, TOP, BETWEEN = 6.6, 0.85, 0.62, 0.25, 0.8, 0.16
 # A section is at least this share of the map deep, so that shallow events do not lie on one line.
@@ -38,8 +39,10 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class EventMap:
-    """What to draw. `true` pairs found events with where they really were, `missed` were not found;
-    `errors` draws one standard error.
+    """What to draw; `errors` draws one standard error.
+
+    Where the truth is known, `true` pairs found events with where they really were, `missed` were
+    not found and `false` never were.
     """
 
     events: Sequence[Event]
@@ -47,6 +50,7 @@ class EventMap:
     title: str
     true: Sequence[tuple[Event, Place]] = ()
     missed: Sequence[Place] = ()
+    false: Sequence[Event] = ()
     errors: bool = False
 
 
@@ -192,6 +196,13 @@ def _draw_truth(panel: _Panel, content: EventMap) -> None:
     panel.axes.scatter(
         *panel.at(content.missed), s=26, marker="x", c=MISSED, linewidths=1.1, zorder=5
     )
+    _ring(panel, content.false)
+
+
+def _ring(panel: _Panel, events: Sequence[Event]) -> None:
+    panel.axes.scatter(
+        *panel.at(events), s=170, marker="o", facecolors="none", edgecolors=MISSED, lw=1.2, zorder=5
+    )
 
 
 def _draw_events(panel: _Panel, content: EventMap, areas: Floats, frame: _Frame) -> None:
@@ -209,10 +220,9 @@ def _draw_events(panel: _Panel, content: EventMap, areas: Floats, frame: _Frame)
 
 
 def _colours(events: Sequence[Event]) -> tuple[float, float]:
-    """Depths of the first and the last colour, km."""
-    depths_km = [event.depth_km for event in events] or [0.0]
-    low, high = min(depths_km), max(depths_km)
-    return low, max(high, low + 0.1)
+    """Depths of the first and the last colour, km; a few outliers do not take them all."""
+    low, high = np.percentile([event.depth_km for event in events] or [0.0], COLOURED)
+    return float(low), max(float(high), float(low) + 0.1)
 
 
 def _draw_errors(panel: _Panel, events: Sequence[Event], frame: _Frame) -> None:
@@ -309,6 +319,8 @@ def _draw_key(figure: Any, content: EventMap, beside: tuple[Any, Any]) -> None:
         handles.append(mark("+", "true place", mec=INK, ms=6))
     if content.missed:
         handles.append(mark("x", "not found", mec=MISSED, ms=5))
+    if content.false:
+        handles.append(mark("o", "not an event", mfc="none", mec=MISSED, mew=1.2, ms=11))
     figure.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(corner[0] - 0.01, corner[1] +
         0.68 * corner[3]), fontsize=8, frameon=False, borderaxespad=0, labelspacing=0.5,
