@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from streamer import __version__
-from streamer.cli import association, picking, service, show, viewing, web
+from streamer.cli import association, picking, service, show, streams, viewing, web
 from streamer.errors import MsnetError
 
 
@@ -45,6 +45,7 @@ for command in (
     viewing.status,
     viewing.top,
     web.web,
+    streams.streams,
     picking.replay,
     picking.broker,
     show.demo,
