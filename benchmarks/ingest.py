@@ -19,6 +19,7 @@ import gc
 import io
 import json
 import logging
+import math
 import platform
 import shlex
 import socket
@@ -46,7 +47,13 @@ from streamer.seedid import Nslc
 from streamer.seedlink.client import FeedConfig, Packet, SeedLinkFeed
 from streamer.seedlink.handshake import Handshake
 from streamer.seedlink.info import ServerInfo, StationInfo, StreamInfo, info_v3, info_v4
-from streamer.seedlink.protocol import LineSplitter, packet_v3, packet_v4, station_id
+from streamer.seedlink.protocol import (
+    LineSplitter,
+    packet_v3,
+    packet_v4,
+    shift_record,
+    station_id,
+)
 from streamer.stationspec import parse_station_spec
 from streamer.timebase import NS_PER_S
 from streamer.waveforms.records import PIECE_S, Record, decode, encode
@@ -114,13 +121,16 @@ class FullServer(threading.Thread):
             streams = [StreamInfo(nslc, START_NS, START_NS + sample.span_ns) for nslc in own]
             infos.append(StationInfo(*name, 1, 2, streams))
         self._info = ServerInfo(self._software, "", START_NS, infos, [])
-        packets = [
-            packet_v4(number, station_id(record.nslc), data)
-            if self._v4
-            else packet_v3(number, data)
-            for number, (record, data) in enumerate(zip(sample.records, sample.raw, strict=True))
-        ]
-        self._data = b"".join(packets) * PASSES
+        # A record that comes again as it was is left out by our feed: each pass is later.
+        step_s = math.ceil(sample.span_ns / NS_PER_S)
+        packets = []
+        for number in range(PASSES):
+            for record, raw in zip(sample.records, sample.raw, strict=True):
+                data, sequence = shift_record(raw, number * step_s), len(packets)
+                name = station_id(record.nslc)
+                packet = packet_v4(sequence, name, data) if self._v4 else packet_v3(sequence, data)
+                packets.append(packet)
+        self._data = b"".join(packets)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
 

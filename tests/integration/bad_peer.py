@@ -363,7 +363,8 @@ class _Handshake(Handshake):
 
     def check_refused(self, command: Command) -> None:
         line = " ".join((command.name, *command.arguments))
-        if any(re.fullmatch(pattern, line) for pattern in self._script.refuse):
+        too_long = not self.v4 and re.match(r"(DATA|FETCH) [0-9A-Fa-f]{7}", line)  # 24 bits
+        if too_long or any(re.fullmatch(pattern, line) for pattern in self._script.refuse):
             raise CommandError("ARGUMENTS", "refused by the script")
         if command.name == "AUTH":
             if line != f"AUTH {self._script.login}":
