@@ -10,11 +10,8 @@ Keys (`msnet` is the configurable prefix)
 
 A message is acknowledged when what it changes is on disk. One that was delivered but not
 acknowledged comes again first thing after a restart; what another member left unacknowledged is
-claimed. Works on Redis >= 6.2 and Valkey, with this ACL (7.0 and later):
-    user assoc on >password resetkeys %RW~msnet:picks %RW~msnet:events %RW~msnet:dead
-        %RW~msnet:own:assoc %RW~msnet:rsv %RW~msnet:dd:* %R~msnet:stations -@all +ping +info
-        +hello +auth +xgroup|create +xreadgroup +xautoclaim +xpending +xack +xadd +xtrim +xrange
-        +evalsha +script|load +set +get +hgetall +hset +hdel
+claimed. Works on Redis >= 6.2 and Valkey; what a user must be allowed is that of `associator` in
+deploy/redis/msnet.acl.
 """
 
 import hashlib

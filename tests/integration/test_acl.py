@@ -17,8 +17,10 @@ from structlog.testing import capture_logs
 from streamer.bus.asks import Ask, answer_asks, ask
 from streamer.bus.broker import render_users
 from streamer.bus.connect import open_connection
+from streamer.bus.consumer import PickConsumer
 from streamer.bus.heartbeat import HeartbeatKeys
 from streamer.bus.reading import read_entries
+from streamer.bus.redis_streams import PickStream
 from streamer.bus.redis_url import RedisServer, parse_redis_url
 from streamer.bus.survey import survey
 from streamer.seedid import Instrument
@@ -165,6 +167,34 @@ def test_associator_reads_acknowledges_and_publishes_events(server: ServerProces
         client.hmget("msnet:stations", "CI.PASC")
         client.set("msnet:dd:e:1", "1", nx=True, ex=60)
     assert [each for each in refusals(server) if each[1] != "client|setinfo"] == []
+
+
+def test_worker_of_the_association_is_refused_nothing(server: ServerProcess) -> None:
+    """The consumer and the stream of events as the worker uses them."""
+    publish(server, 4)
+
+    async def session() -> None:
+        worker = login(server, "associator")
+        consumer = PickConsumer(worker, block_s=0.1)
+        events = PickStream(worker, topic="events", clock=lambda: NOW_NS)
+        await consumer.connect()
+        await events.connect()
+        assert await consumer.own("me", 5)
+        first, *others = await consumer.read() or await consumer.read()
+        await consumer.claim()
+        await consumer.bury(first, "a reason")
+        await consumer.acknowledge([each.entry for each in others])
+        assert len((await events.publish([make_pick(1)])).entries) == 1
+        await consumer.stations()
+        await consumer.put_shares({"CI.PASC.P": "{}"}, ["CI.OLD.P"])
+        await consumer.release("me")
+        await consumer.close()
+        await events.close()
+
+    with capture_logs() as logs:
+        asyncio.run(session())
+    assert {entry["event"] for entry in logs} <= {"redis_connected"}
+    assert refusals(server) == []
 
 
 def test_viewer_reads_without_any_refusal(server: ServerProcess) -> None:

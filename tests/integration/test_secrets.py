@@ -12,6 +12,7 @@ from streamer.bus.broker import BrokerConfig, start_broker
 from streamer.bus.connect import open_connection
 from streamer.bus.redis_streams import PickStream
 from streamer.bus.redis_url import parse_redis_url
+from streamer.cli import main
 from streamer.config import Config, RedisConfig
 
 SECRET = "hunter2-is-the-secret"
@@ -73,3 +74,16 @@ def test_no_object_shows_the_password_when_it_is_printed() -> None:
     connection = open_connection(server)
     for each in (server, stream, config, config.redis, connection, connection.client):
         assert SECRET not in f"{each!r} {each!s}"
+
+
+def test_everything_that_listens_listens_on_loopback_by_default() -> None:
+    """Metrics, web page and replay server: others reach them only if somebody says so."""
+    addresses = {
+        name: parameter.default
+        for name, command in main.commands.items()
+        for parameter in command.params
+        if parameter.name == "host"
+    }
+    assert addresses == dict.fromkeys(("replay", "web"), "127.0.0.1")
+    assert Config().metrics.listen == "127.0.0.1:9108"
+    assert Config().redis.embedded.port is None
