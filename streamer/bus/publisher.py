@@ -158,7 +158,8 @@ class Publisher:
             async with asyncio.timeout(timeout_s):
                 while self.pending:
                     await self._store()
-                    await self._send()
+                    if not await self._send():  # the spool cannot be read at the moment
+                        await asyncio.sleep(_BACKOFF_FIRST_S)
         except TimeoutError:
             log.warning("picks_left_unpublished", count=self.pending, timeout_s=timeout_s)
         return self.pending

@@ -17,6 +17,7 @@ from bus_servers import ServerProcess, free_ports, running
 from outages import PICKS, assert_each_once_in_order, publishing, submit, through, until
 from structlog.testing import capture_logs
 
+from streamer.bus.reading import read_entries
 from streamer.bus.redis_url import parse_redis_url
 from streamer.errors import UnavailableError
 
@@ -109,6 +110,8 @@ def test_fail_over_loses_and_doubles_nothing(cluster: Cluster) -> None:
     asyncio.run(session())
     assert cluster.primary() is not killed
     assert_each_once_in_order(cluster.primary(), 400)
+    readers_url = parse_redis_url(cluster.url, environ={})
+    assert len(list(read_entries(readers_url, "msnet:picks"))) == 400
 
 
 def test_promoted_replica_is_given_what_it_had_not_received(cluster: Cluster) -> None:

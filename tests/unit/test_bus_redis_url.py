@@ -128,3 +128,17 @@ def test_unreadable_password_file_names_the_file(tmp_path: Path) -> None:
     for path in (missing, empty, binary):
         with pytest.raises(AccessDeniedError, match=str(path)):
             find_password(path, {})
+
+
+def test_password_file_is_read_at_each_login(tmp_path: Path) -> None:
+    """A password that was changed in its file counts at once; one that vanished is an error."""
+    file = tmp_path / "password"
+    file.write_text("first\n")
+    server = parse_redis_url("redis://picker@host", password_file=file, environ={})
+    assert server.login() == ("picker", "first")
+    file.write_text("second\n")
+    assert server.login() == ("picker", "second")
+    file.unlink()
+    with pytest.raises(AccessDeniedError, match="check the path"):
+        server.login()
+    assert parse_redis_url("redis://host", environ={}).login() == ()
