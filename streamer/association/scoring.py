@@ -22,18 +22,19 @@ DETECTABLE = (3, 2, 8, 2)
 class Score:
     """`matched` holds found and true events; a second match of a true event is a false one.
 
-    `missed` are the detectable ones without a match, `false` those found that match none.
+    `possible` counts the detectable ones, of which those in `missed` have no match (some that are
+    matched may not be detectable); `false` are those found that match none.
     """
 
     matched: tuple[tuple[Event, TrueEvent], ...]
+    possible: int
     missed: tuple[TrueEvent, ...]
     false: tuple[Event, ...]
 
     @property
     def recall(self) -> float:
-        """Share of the events found, among those that could be; 1 if there are none."""
-        found = len(self.matched)
-        return found / (found + len(self.missed)) if found + len(self.missed) else 1.0
+        """Share of the detectable events that were found; 1 if there are none."""
+        return 1 - len(self.missed) / self.possible if self.possible else 1.0
 
     @property
     def precision(self) -> float:
@@ -65,10 +66,9 @@ def score(truth: Synthetic, found: Sequence[Event]) -> Score:
             false.append(event)
         else:
             matched[number] = event, true_events[number]
-    missed = [
-        true_events[number] for number in detectable(truth) if number not in matched
-    ]  # fmt: skip
-    return Score(tuple(matched.values()), tuple(missed), tuple(false))
+    possible = detectable(truth)
+    missed = [true_events[number] for number in possible if number not in matched]
+    return Score(tuple(matched.values()), len(possible), tuple(missed), tuple(false))
 
 
 def _owner(event: Event, owner: Mapping[str, int], sizes: Mapping[int, int]) -> int | None:

@@ -12,11 +12,23 @@ from streamer.cli.options import ExistingPath
 @click.option("--output", type=ExistingPath, help="Folder for picks.jsonl and record-section.png.")
 @click.option("--quick", is_flag=True, help="Replay faster: a check rather than a show.")
 @click.option("--keep-running", is_flag=True, help="Leave broker, server and daemon running.")
-def demo(output: Path | None, quick: bool, keep_running: bool) -> None:
+@click.option("--association", is_flag=True, help="Events in the picks of a generated network.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True,
+              help="Which network to generate.")  # fmt: skip
+def demo(
+    output: Path | None, quick: bool, keep_running: bool, association: bool, seed: int
+) -> None:
     """See P and S picks of real microearthquakes come out of a Redis stream.
 
-    Starts a broker, a SeedLink server with recordings that come with obspy, and the daemon.
+    Starts a broker, a SeedLink server with recordings that come with obspy, and the daemon. With
+    --association: a broker, the worker, and picks of earthquakes whose places are known.
     """
+    if association:
+        from streamer.association.synthetic import Scenario
+        from streamer.demo.association import run_association_demo
+
+        run_association_demo(output, quick=quick, scenario=Scenario(seed=seed))
+        return
     from streamer.demo.picking import run_demo
 
     run_demo(output, quick=quick, keep_running=keep_running)
