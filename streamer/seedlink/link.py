@@ -28,6 +28,9 @@ _READ_BYTES = 1 << 16
 # The second address of a host is tried when the first has not answered for this long.
 _NEXT_ADDRESS_S = 0.3
 
+# A record that claims to last longer is damaged: thirty years.
+MAX_RECORD_S = 1e9
+
 # User and password, or a token (JWT).
 Login = tuple[str, str] | str
 
@@ -227,9 +230,10 @@ def limits_ns(record: bytes) -> tuple[int, int] | None:
     except SeedLinkError:
         return None
     rate, count = header.samprate, header.samplecnt
-    if not rate > 0 or count < 1:
+    length_s = count / rate if rate > 0 else 0.0
+    if not 0 < length_s < MAX_RECORD_S:
         return None
-    return header.starttime, header.starttime + round(count / rate * NS_PER_S)
+    return header.starttime, header.starttime + round(length_s * NS_PER_S)
 
 
 def _reason(reply: SeedLinkResponse) -> str:

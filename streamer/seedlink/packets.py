@@ -102,7 +102,7 @@ class PacketSplitter:
         self._held = 0
         self._needed = 0  # bytes without which there is nothing to see
         self._skipping = 0  # bytes since the last packet
-        self._previous = b""  # v3: payload of the packet before
+        self._previous = b""  # v3: payload of the packet before, if it was read for the first time
         self._reread = 0  # bytes ahead that are looked at for the second and last time
 
     def feed(self, data: bytes) -> Iterator[Frame]:
@@ -125,10 +125,11 @@ class PacketSplitter:
                     break
                 if found is not None:
                     frame, stop = found
+                    fresh = not self._v4 and not self._reread
+                    self._previous = frame.payload if fresh else b""
                     self._reread = max(self._reread - (stop - at), 0)
                     at = stop
                     self._skipping = 0
-                    self._previous = b"" if self._v4 else frame.payload
                     yield frame
                     continue
             elif not self._skipping and self._line(data, at):
@@ -165,7 +166,7 @@ class PacketSplitter:
         """
         if self._skipping == 0:
             inside = self._resync.search(self._previous, _SHORTEST_RECORD_BYTES)
-            if inside is not None and not self._reread:
+            if inside is not None:
                 swallowed, self._previous = self._previous[inside.start() :], b""
                 self._reread = len(swallowed)
                 return swallowed + data[at:], 0, False

@@ -3,9 +3,8 @@
     python tests/fuzz/run.py records --runs 1000000 --work /tmp/fuzz
 
 An input that fails is written to WORK/TARGET/ and ends the run; WORK/TARGET/found/ keeps what
-reached new code, and a later run goes on with it. The corpus of the repository is only read.
-To take the interesting part of it over (by hand):
-    python tests/fuzz/run.py records --merge tests/fuzz/corpus/records --work /tmp/fuzz
+reached new code, and a later run goes on with it. The corpus of the repository is only read;
+keep.py takes the interesting part over.
 """
 
 import argparse
@@ -27,7 +26,6 @@ def main() -> None:
     parser.add_argument("target", choices=sorted(TARGETS))
     parser.add_argument("--runs", type=int, default=1_000_000, help="inputs to try")
     parser.add_argument("--work", type=Path, required=True, help="folder for what is found")
-    parser.add_argument("--merge", type=Path, help="write the smallest corpus with the same reach")
     options = parser.parse_args()
     work = options.work / options.target
     found = work / "found"
@@ -40,11 +38,7 @@ def main() -> None:
         "-max_len=3000",
         "-print_final_stats=1",
     ]
-    if options.merge:
-        options.merge.mkdir(parents=True, exist_ok=True)
-        arguments += ["-merge=1", str(options.merge), str(found)]
-    else:
-        arguments += [f"-runs={options.runs}", str(found), str(CORPUS / options.target)]
+    arguments += [f"-runs={options.runs}", str(found), str(CORPUS / options.target)]
     atheris.Setup(arguments, TARGETS[options.target])
     atheris.Fuzz()
 
