@@ -1,16 +1,20 @@
 """Associators on synthetic sets with known events: what they find, how well, and at what cost.
 
     python benchmarks/association.py ../shared/assoc [--seeds 2,3] [--generator PYTHON]
+        [--pyocto-python PYTHON] [--gamma-python PYTHON] [--plot FILE] [--json FILE]
 
 Sets of other seeds are made by make_synth.py in the given folder (it needs pyproj: `--generator`
 names a python that has it). Every engine runs on the same picks in a process of its own, in turns;
 the least CPU time of all repeats counts, without compilation. `program` scores what the REAL
-program made of the stored sets; its CPU seconds are those measured when it ran.
+program made of the stored sets; its CPU seconds are those measured when it ran. PyOcto and GaMMA
+run where a python that has them is named (`make associators` prepares both under .associators;
+other_associators.py has their settings); one that takes more than `--limit` CPU seconds is ended.
 """
 
 import argparse
 import json
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,7 +34,8 @@ from streamer.association.stations import read_stations
 from streamer.association.velocity import LayeredModel
 
 PRESETS = ("regional", "burst", "mine")
-ENGINES = ("best", "real", "program")
+ENGINES = ("best", "real", "program", "pyocto", "gamma")
+OTHERS = Path(__file__).with_name("other_associators.py")
 # CPU seconds and MB of the REAL program (C, one thread, -Os) on the sets of seed 1.
 PROGRAM_COST = {"regional": (81.7, 353), "burst": (71.0, 387), "mine": (159.5, 354)}
 
@@ -87,25 +92,31 @@ def run(engine: str, folder: Path) -> dict:
     return result | {"cpu_s": cpu_s, "megabytes": megabytes, "p_per_s": n_p / cpu_s}
 
 
-def score(folder: Path, found: list[dict]) -> dict:
-    """Recall of detectable events, precision, and median errors by pick ownership.
+def matches(folder: Path, picks: list[list[int]]) -> dict[int, int]:
+    """Which found event, by the ids of its picks, is which true one: by number of the true one.
 
     An event is found if 60 % of its picks are of one true event, at least 4 of them and 40 % of
     that event's picks; a second match is false.
     """
     columns = np.genfromtxt(folder / "picks.csv", delimiter=",", skip_header=1, usecols=(0, 7))
     owner = columns[:, 1].astype(int)
-    truth = np.loadtxt(folder / "events.csv", delimiter=",", skiprows=1)
-    sizes = np.bincount(owner[owner >= 0], minlength=len(truth))
+    sizes = np.bincount(owner[owner >= 0])
     claims = []
-    for i, event in enumerate(found):
-        counts = np.bincount(owner[event["picks"]][owner[event["picks"]] >= 0], minlength=1)
+    for i, own in enumerate(picks):
+        counts = np.bincount(owner[own][owner[own] >= 0], minlength=1)
         best = int(counts.argmax())
-        if counts[best] >= max(0.6 * len(event["picks"]), 4, 0.4 * sizes[best]):
+        if counts[best] >= max(0.6 * len(own), 4, 0.4 * sizes[best]):
             claims.append((counts[best], best, i))
-    matched = {}
+    matched: dict[int, int] = {}
     for _, best, i in sorted(claims, reverse=True):
         matched.setdefault(best, i)
+    return matched
+
+
+def score(folder: Path, found: list[dict]) -> dict:
+    """Recall of detectable events, precision, and median errors by pick ownership."""
+    matched = matches(folder, [event["picks"] for event in found])
+    truth = np.loadtxt(folder / "events.csv", delimiter=",", skiprows=1)
     detectable = truth[:, -1] == 1
     epicentre, depth = [], []
     for best, i in matched.items():
@@ -123,57 +134,141 @@ def score(folder: Path, found: list[dict]) -> dict:
     }
 
 
-def sets(shared: Path, seeds: list[int], generator: str, scratch: Path) -> list[Path]:
-    folders = [shared / "synth" / preset for preset in PRESETS]
+def sets(arguments: argparse.Namespace, scratch: Path) -> list[Path]:
+    """The stored sets, those of other seeds, and PyOcto's own if a python can read it."""
+    shared, seeds = arguments.shared, [int(seed) for seed in arguments.seeds.split(",") if seed]
+    folders = [] if arguments.only_seeds else [shared / "synth" / preset for preset in PRESETS]
     for seed in seeds:
         for preset in PRESETS:
             folder = scratch / f"{preset}-{seed}"
-            arguments = [folder, "--preset", preset, "--seed", str(seed)]
+            options = [folder, "--preset", preset, "--seed", str(seed)]
             subprocess.run(
-                [generator, shared / "make_synth.py", *arguments],
+                [arguments.generator, shared / "make_synth.py", *options],
                 check=True,
                 stdout=subprocess.DEVNULL,
             )
             folders.append(folder)
+    if arguments.gamma_python:
+        folder = scratch / "chile"
+        command = [arguments.gamma_python, OTHERS, "chile", shared / "pyocto_test", folder]
+        subprocess.run(command, check=True)
+        folders.append(folder)
     return folders
+
+
+def turn(engine: str, folder: Path, arguments: argparse.Namespace) -> dict | None:
+    """One engine on one set in a process of its own; None if it took more than the limit."""
+    if engine in ("pyocto", "gamma"):
+        command = [getattr(arguments, f"{engine}_python"), OTHERS, engine, folder]
+    else:
+        command = [sys.executable, __file__, folder, "--one", engine]
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (arguments.limit, arguments.limit))
+
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, preexec_fn=limited
+    )  # fmt: skip
+    if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+        return None
+    if done.returncode:
+        raise SystemExit(f"{engine} failed on {folder.name}: {done.stderr[-2000:]}")
+    result = json.loads(done.stdout)
+    if "found" in result:
+        result |= score(folder, result.pop("found"))
+    return result
+
+
+def engines_for(folder: Path, arguments: argparse.Namespace) -> list[str]:
+    asked = {
+        "program": (folder / "real_program").exists(),
+        "pyocto": bool(arguments.pyocto_python),
+        "gamma": bool(arguments.gamma_python),
+    }
+    return [engine for engine in ENGINES if asked.get(engine, True)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("shared", type=Path)
     parser.add_argument("--seeds", default="")
+    parser.add_argument("--only-seeds", action="store_true", help="leave out the stored sets")
     parser.add_argument("--generator", default=sys.executable)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--pyocto-python", type=Path)
+    parser.add_argument("--gamma-python", type=Path)
+    parser.add_argument("--limit", type=int, default=900, help="CPU seconds of one run")
+    parser.add_argument("--json", type=Path, help="write all results")
+    parser.add_argument("--plot", type=Path, help="draw recall and precision against CPU time")
     parser.add_argument("--one", choices=ENGINES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         print(json.dumps(run(arguments.one, arguments.shared), default=float))
         return
-    seeds = [int(seed) for seed in arguments.seeds.split(",") if seed]
-    head = (
+    print(
         "set            engine   events recall  prec.     F1  epi km depth km   CPU s    MB    P/s"
     )
-    print(head)
+    results: dict[str, dict[str, dict | None]] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for folder in sets(arguments.shared, seeds, arguments.generator, Path(scratch)):
-            engines = [e for e in ENGINES if e != "program" or (folder / "real_program").exists()]
-            results: dict[str, list[dict]] = {engine: [] for engine in engines}
+        for folder in sets(arguments, Path(scratch)):
+            results[folder.name] = {}
+            turns: dict[str, list[dict | None]] = {}
             for _ in range(arguments.repeats):
-                for engine in engines:
-                    command = [sys.executable, __file__, folder, "--one", engine]
-                    done = subprocess.run(command, check=True, capture_output=True, text=True)
-                    results[engine].append(json.loads(done.stdout))
-            for engine in engines:
-                show(folder.name, engine, min(results[engine], key=lambda result: result["cpu_s"]))
+                for engine in engines_for(folder, arguments):
+                    known = turns.setdefault(engine, [])
+                    if None not in known:  # too slow once is too slow
+                        known.append(turn(engine, folder, arguments))
+            for engine, known in turns.items():
+                done = [result for result in known if result is not None]
+                best = min(done, key=lambda result: result["cpu_s"]) if done else None
+                results[folder.name][engine] = best
+                show(folder.name, engine, best, arguments.limit)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1, default=float))
+    if arguments.plot:
+        plot(results, arguments.plot)
 
 
-def show(name: str, engine: str, result: dict) -> None:
+def plot(results: dict[str, dict[str, dict | None]], path: Path) -> None:
+    """F1 of each engine by set, beside its CPU time."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = list(results)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    for k, engine in enumerate(ENGINES):
+        rows = [(n, results[name].get(engine)) for n, name in enumerate(names)]
+        rows = [(n, row) for n, row in rows if row]
+        if not rows:
+            continue
+        places = [n + (k - 2) * 0.15 for n, _ in rows]
+        f1 = [harmonic(row["recall"], row["precision"]) for _, row in rows]
+        left.bar(places, f1, 0.15, label=engine)
+        right.bar(places, [row["cpu_s"] for _, row in rows], 0.15)
+    left.set(ylabel="F1 of events", ylim=(0, 1.02))
+    right.set(ylabel="CPU s", yscale="log")
+    for axes in (left, right):
+        axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    left.legend(ncols=3, fontsize=8, loc="lower left")
+    figure.savefig(path, dpi=130)
+
+
+def harmonic(recall: float, precision: float) -> float:
+    return 2 * recall * precision / max(recall + precision, 1e-9)
+
+
+def show(name: str, engine: str, result: dict | None, limit: int) -> None:
+    if result is None:
+        print(f"{name:14} {engine:8} not done within {limit} CPU s", flush=True)
+        return
     recall, precision = result["recall"], result["precision"]
-    f1 = 2 * recall * precision / max(recall + precision, 1e-9)
     print(
-        f"{name:14} {engine:8} {result['events']:6} {recall:6.3f} {precision:6.3f} {f1:6.3f} "
-        f"{result['epicentre_km']:7.3f} {result['depth_km']:8.3f} {result['cpu_s']:7.2f} "
-        f"{result['megabytes']:5} {result.get('p_per_s', 0):6.0f}",
+        f"{name:14} {engine:8} {result['events']:6} {recall:6.3f} {precision:6.3f} "
+        f"{harmonic(recall, precision):6.3f} {result['epicentre_km']:7.3f} "
+        f"{result['depth_km']:8.3f} {result['cpu_s']:7.2f} {result['megabytes']:5} "
+        f"{result.get('p_per_s', 0):6.0f}",
         flush=True,
     )
 

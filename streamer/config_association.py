@@ -180,6 +180,49 @@ class BestParameters(_Parameters):
     )
 
 
+class HypoddParameters(_Parameters):
+    """Pairing of events for double differences, as ph2dt has it; its own names in brackets."""
+
+    least_weight: float = Field(
+        default=0.0, ge=0, le=1, description="Least weight of a pick. [MINWGHT]"
+    )
+    greatest_distance_km: float = Field(
+        default=200.0, gt=0, description="Stations farther from a pair are left out. [MAXDIST]"
+    )
+    greatest_separation_km: float = Field(
+        default=10.0, gt=0, description="Greatest distance between two events. [MAXSEP]"
+    )
+    most_neighbours: int = Field(default=10, ge=1, description="Neighbours of an event. [MAXNGH]")
+    neighbour_links: int = Field(
+        default=8, ge=1, description="Least links for a pair to count as neighbours. [MINLNK]"
+    )
+    least_links: int = Field(default=8, ge=1, description="Least links for a pair. [MINOBS]")
+    most_links: int = Field(
+        default=50, ge=1, description="Links of a pair, of the nearest stations. [MAXOBS]"
+    )
+    damping: float = Field(default=70.0, ge=0, description="Damping of hypoDD's LSQR. [DAMP]")
+
+
+class RelocationParameters(_Parameters):
+    """Double differences: which events are neighbours, and what they must have in common."""
+
+    greatest_separation_km: float | None = Field(
+        default=None,
+        gt=0,
+        description="Greatest distance of a neighbour; default: as far as the nearest station is "
+        "from a station, in the median of the network.",
+    )
+    most_neighbours: int = Field(
+        default=40, ge=1, description="Neighbours of an event, the nearest of each octant first."
+    )
+    least_neighbours: int = Field(
+        default=4, ge=1, description="An event with fewer stays where it is."
+    )
+    least_links: int = Field(
+        default=6, ge=4, description="Least phases that two neighbours have in common."
+    )
+
+
 class AssociationConfig(_Parameters):
     """From picks to events: `msnet-stream associate`."""
 

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.association import best_kernels as kernels
+from streamer.association.anneal import Bounds, Observations, annealed, misfit_of
 from streamer.association.best_kernels import INFORMATION, NU, Errors
-from streamer.association.geodesy import Floats, azimuths_deg
+from streamer.association.geodesy import Floats, azimuthal_gap_deg, azimuths_deg
 from streamer.association.network import Network
 from streamer.association.pickfiles import PickTable
 
@@ -17,8 +18,13 @@ from streamer.association.pickfiles import PickTable
 MOST_STEPS, LONGEST_SHARE, SHORTEST_SHARE = 40, 0.5, 1e-4
 DEPTH_DAMPING_SHARE = 1.0
 LEAST_PICKS = 4
+# With a gap wider than this, or at a limit of depth, other valleys are looked for by annealing; one
+# counts if its misfit (negative log likelihood) is less by so much.
+DOUBTFUL_GAP_DEG, TRIALS, LEAST_BETTER = 180.0, 1500, 0.5
 # Standard errors beyond this are no information: a direction in which the picks fix nothing.
 GREATEST_ERROR_KM = 999.0
+
+Paths = tuple[NDArray[np.int8], NDArray[np.int32]]  # phase and station, [pick]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +66,14 @@ def locate(
     paths = table.phase[picks], table.station[picks]
     fit.used[paths] = True
     origin = np.array(start)
-    longest_km = LONGEST_SHARE * network.spacing_km
-    for _ in range(MOST_STEPS):
-        _residuals(origin, network, errors, table.time_s[picks], paths, fit)
-        length_km = kernels.move(
-            origin, network.ground, fit, longest_km, DEPTH_DAMPING_SHARE * network.spacing_km
-        )
-        if length_km < SHORTEST_SHARE * network.spacing_km:
-            break
+    _downhill(origin, network, errors, table.time_s[picks], paths, fit)
+    if len(picks) >= LEAST_PICKS and _is_doubtful(origin, network, paths[1]):
+        observed = _observations(network, errors, table.time_s[picks], paths, fit)
+        bounds = _bounds(network)
+        elsewhere, misfit = annealed(origin, observed, network.ground, bounds, trials=TRIALS)
+        if misfit < misfit_of(origin, observed, network.ground, True) - LEAST_BETTER:
+            origin = elsewhere
+            _downhill(origin, network, errors, table.time_s[picks], paths, fit)
     _residuals(origin, network, errors, table.time_s[picks], paths, fit)
     residual_s, sigma_s = fit.residual_s[paths], fit.sigma_s[paths]
     covariance = _covariance(fit, paths)
@@ -82,7 +88,7 @@ def locate(
         east_error_km=float(deviations[1]),
         north_error_km=float(deviations[2]),
         depth_error_km=float(deviations[3]),
-        ellipse=_ellipse(covariance[1:3, 1:3]),
+        ellipse=error_ellipse(covariance[1:3, 1:3]),
         rms_s=math.sqrt(float(np.mean(residual_s**2))),
         residual_s=residual_s,
         distance_km=fit.distance_km[paths[1]],
@@ -91,12 +97,53 @@ def locate(
     )
 
 
+def _downhill(
+    origin: Floats,
+    network: Network,
+    errors: Errors,
+    time_s: Floats,
+    paths: Paths,
+    fit: kernels.Fit,
+) -> None:
+    """Gauss-Newton steps of the origin to the next place where its picks fit best."""
+    longest_km = LONGEST_SHARE * network.spacing_km
+    for _ in range(MOST_STEPS):
+        _residuals(origin, network, errors, time_s, paths, fit)
+        length_km = kernels.move(
+            origin, network.ground, fit, longest_km, DEPTH_DAMPING_SHARE * network.spacing_km
+        )
+        if length_km < SHORTEST_SHARE * network.spacing_km:
+            return
+
+
+def _is_doubtful(origin: Floats, network: Network, station: NDArray[np.int32]) -> bool:
+    """Whether there may be a better place elsewhere: outside its stations, at a limit of depth."""
+    azimuths = azimuths_deg(origin[1], origin[2], network.lat[station], network.lon[station])
+    at_limit = origin[3] in (network.shallowest_km, network.deepest_km)
+    return bool(at_limit) or azimuthal_gap_deg(azimuths) > DOUBTFUL_GAP_DEG
+
+
+def _observations(
+    network: Network, errors: Errors, time_s: Floats, paths: Paths, fit: kernels.Fit
+) -> Observations:
+    phase, station = (part.astype(np.int64) for part in paths)
+    return Observations(
+        station, phase, time_s - errors.static_s[paths], fit.sigma_s[paths], np.ones(len(station))
+    )
+
+
+def _bounds(network: Network) -> Bounds:
+    """As far as a search for events looks, and the time S takes to there."""
+    reach_km = float(network.search_radius_km.max())
+    return Bounds(reach_km, reach_km / network.s_km_s, network.shallowest_km, network.deepest_km)
+
+
 def _residuals(
     origin: Floats,
     network: Network,
     errors: Errors,
     time_s: Floats,
-    paths: tuple[NDArray[np.int8], NDArray[np.int32]],
+    paths: Paths,
     fit: kernels.Fit,
 ) -> None:
     kernels.predict(origin, network.ground, fit)
@@ -105,7 +152,7 @@ def _residuals(
     fit.sigma_s[paths] = np.hypot(errors.sigma_s[paths[0]], errors.relative * travel_s)
 
 
-def _covariance(fit: kernels.Fit, paths: tuple[NDArray[np.int8], NDArray[np.int32]]) -> Floats:
+def _covariance(fit: kernels.Fit, paths: Paths) -> Floats:
     """Of time (s), east, north, depth (km): inverse information of the picks.
 
     What the picks do not fix gets the greatest error through a prior of that width.
@@ -118,7 +165,7 @@ def _covariance(fit: kernels.Fit, paths: tuple[NDArray[np.int8], NDArray[np.int3
     return np.asarray(np.linalg.inv(weighted @ slopes.T + prior), np.float64)
 
 
-def _ellipse(covariance: Floats) -> tuple[float, float, float]:
+def error_ellipse(covariance: Floats) -> tuple[float, float, float]:
     """Longer and shorter half axis (km) and azimuth of the longer one (deg) by (east, north)."""
     variances, axes = np.linalg.eigh(covariance)
     shorter, longer = np.minimum(np.sqrt(np.maximum(variances, 0)), GREATEST_ERROR_KM)

@@ -17,6 +17,7 @@ from streamer.timebase import NS_PER_S
 EVENT_VERSION = 1
 Status = Literal["preliminary", "updated", "final", "amended", "retracted"]
 Profile = Literal["real", "best"]
+Relocation = Literal["dd", "hypodd"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,7 @@ class Event:
     n_s: int
     n_both: int
     gain: float | None = None
+    relocated_by: Relocation | None = None
     mag: float | None = None
     mag_type: str | None = None
     mag_spread: float | None = None

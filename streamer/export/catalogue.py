@@ -122,11 +122,29 @@ def _event(event: Event, agency: str, picks: Mapping[str, Pick]) -> quake.Event:
         for pick, arrival in zip(known, event.arrivals, strict=True)
     ]
     origin = _origin(event, agency, its_picks)
+    magnitude = _magnitude(event, agency, origin)
     return quake.Event(
         resource_id=_id(agency, "event", event.id),
         picks=its_picks,
         origins=[origin],
         preferred_origin_id=origin.resource_id,
+        magnitudes=[magnitude] if magnitude else [],
+        preferred_magnitude_id=magnitude.resource_id if magnitude else None,
+        creation_info=_made(event, agency),
+    )
+
+
+def _magnitude(event: Event, agency: str, origin: quake.Origin) -> quake.Magnitude | None:
+    if event.mag is None:
+        return None
+    return quake.Magnitude(
+        resource_id=_id(agency, "magnitude", f"{event.id}/{event.version}"),
+        mag=event.mag,
+        mag_errors=quake.QuantityError(uncertainty=event.mag_spread),
+        magnitude_type=event.mag_type,
+        station_count=event.mag_stations,
+        origin_id=origin.resource_id,
+        evaluation_mode="automatic",
         creation_info=_made(event, agency),
     )
 

@@ -13,15 +13,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from streamer.association.message import Arrival, Event
+from streamer.association.hypodd import (
+    NO_MAGNITUDE,
+    phase_lines,
+    rounded_ns,
+    station_labels,
+    travel_s,
+)
+from streamer.association.message import Event
 from streamer.export.pick_formats import DAY_NS, write_file
 from streamer.picks import Pick
-from streamer.timebase import NS_PER_MS, NS_PER_S, parse_iso
-
-# What REAL has where there is no magnitude.
-NO_MAGNITUDE = -9.0
-# hypoDD reads station codes of seven characters at most.
-HYPODD_CODE = 7
+from streamer.timebase import NS_PER_S, parse_iso
 
 
 def write_real_catalogue(
@@ -47,28 +49,22 @@ def write_real_catalogue(
 
 def hypodd_phases(events: Sequence[Event]) -> Iterator[str]:
     """Lines of hypoDD's phase file; events are numbered from 1."""
-    for number, event in enumerate(events, 1):
-        time = _calendar(event)
-        yield (
-            f"# {time:%Y %m %d %H %M} {_seconds(event):6.3f} {event.lat:9.5f} {event.lon:10.5f} "
-            f"{event.depth_km:7.3f} {NO_MAGNITUDE:5.2f} {event.major_error_km:.3f} "
-            f"{event.depth_error_km:.3f} {event.rms_s:.3f} {number:9d}"
-        )
-        for arrival in event.arrivals:
-            yield (
-                f"{arrival.sta[:HYPODD_CODE]:<7s} {_travel_s(event, arrival):8.3f} "
-                f"{arrival.weight:5.3f} {arrival.phase}"
-            )
+    codes = {(arrival.net, arrival.sta) for event in events for arrival in event.arrivals}
+    return phase_lines(events, station_labels(sorted(codes)))
+
+
+def _magnitude(event: Event) -> float:
+    return NO_MAGNITUDE if event.mag is None else event.mag
 
 
 def _event_line(event: Event, number: int, day_ns: int) -> str:
     time = _calendar(event)
-    seconds = (_rounded_ns(event) - day_ns) / NS_PER_S
+    seconds = (rounded_ns(event) - day_ns) / NS_PER_S
     return (
         f"{number:5d}   {time:%Y %m %d %H:%M}:{_seconds(event):06.3f} {seconds:12.3f} "
         f"{event.rms_s:7.4f} {event.lat:8.4f} {event.lon:9.4f} {event.depth_km:6.2f} "
-        f"{NO_MAGNITUDE:6.3f} {0:5.3f} {event.n_p:3d} {event.n_s:3d} {event.n_p + event.n_s:3d} "
-        f"{event.n_both:3d} {event.gap_deg:6.2f}"
+        f"{_magnitude(event):6.3f} {event.mag_spread or 0:5.3f} {event.n_p:3d} "
+        f"{event.n_s:3d} {event.n_p + event.n_s:3d} {event.n_both:3d} {event.gap_deg:6.2f}"
     )
 
 
@@ -79,7 +75,7 @@ def _phase_lines(event: Event, day_ns: int, picks: Mapping[str, Pick]) -> Iterat
         time_s = (parse_iso(arrival.time) - day_ns) / NS_PER_S
         yield (
             f"{arrival.net:>5s} {arrival.sta:>8s} {arrival.phase:>5s} {time_s:12.4f} "
-            f"{_travel_s(event, arrival):9.4f} {amplitude_mm:8.2e} {arrival.residual_s:7.4f} "
+            f"{travel_s(event, arrival):9.4f} {amplitude_mm:8.2e} {arrival.residual_s:7.4f} "
             f"{arrival.prob:8.4f} {(arrival.azimuth_deg + 180) % 360:8.4f}"
         )
 
@@ -88,24 +84,15 @@ def _located_line(event: Event, number: int) -> str:
     time = _calendar(event)
     return (
         f"{time:%Y %m %d %H %M} {_seconds(event):6.3f} {event.lat:8.4f} {event.lon:9.4f} "
-        f"{event.depth_km:7.3f} {NO_MAGNITUDE:5.2f} {event.n_p + event.n_s:4d} "
+        f"{event.depth_km:7.3f} {_magnitude(event):5.2f} {event.n_p + event.n_s:4d} "
         f"{event.gap_deg:7.3f} {event.rms_s:6.3f} {number:6d}"
     )
 
 
-def _travel_s(event: Event, arrival: Arrival) -> float:
-    return (parse_iso(arrival.time) - _rounded_ns(event)) / NS_PER_S
-
-
 def _calendar(event: Event) -> datetime:
-    return datetime.fromtimestamp(_rounded_ns(event) // NS_PER_S, UTC)
+    return datetime.fromtimestamp(rounded_ns(event) // NS_PER_S, UTC)
 
 
 def _seconds(event: Event) -> float:
     """Seconds within the minute."""
-    return _rounded_ns(event) % (60 * NS_PER_S) / NS_PER_S
-
-
-def _rounded_ns(event: Event) -> int:
-    """The origin time at the millisecond that is written, so that none is at 60 s."""
-    return (event.t_ns + NS_PER_MS // 2) // NS_PER_MS * NS_PER_MS
+    return rounded_ns(event) % (60 * NS_PER_S) / NS_PER_S

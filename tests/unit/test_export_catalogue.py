@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 
 import obspy
 import pytest
@@ -107,3 +108,14 @@ def test_nonlinloc_phases_come_in_a_block_per_event_and_never_with_all_the_weigh
     assert pasc_p[2:9] == ["HHZ", "?", "P", "u", "20231114", "2213", "21.6235"]
     assert [float(row[10]) for row in rows if row[0] == "PASC" and row[4] == "P"] == [0.04]
     assert all(float(row[10]) > 0 for row in rows)
+
+
+def test_a_magnitude_is_exported_where_there_is_one():
+    text = as_text(event_catalogue([EVENT, replace(EVENT, mag=1.25, mag_type="ML", mag_spread=0.2,
+                                                   mag_stations=3)], "XX"), "quakeml")  # fmt: skip
+    assert quakeml_is_valid(io.BytesIO(text.encode()))
+    without, event = read_back(text, "QUAKEML")
+    assert not without.magnitudes
+    magnitude = event.preferred_magnitude()
+    assert (magnitude.mag, magnitude.magnitude_type, magnitude.station_count) == (1.25, "ML", 3)
+    assert magnitude.mag_errors.uncertainty == 0.2
