@@ -223,6 +223,24 @@ class RelocationParameters(_Parameters):
     )
 
 
+class Attenuation(_Parameters):
+    """What to add to log10 of the amplitude (mm) at a hypocentral distance R (km).
+
+    geometric log10(R / reference_km) + anelastic_per_km (R - reference_km) + at_reference
+    + near exp(-R / near_km)
+    """
+
+    geometric: float = Field(gt=0, description="Per decade of distance.")
+    anelastic_per_km: float = Field(default=0.0, ge=0, description="Per km of distance.")
+    reference_km: float = Field(default=100.0, gt=0, description="Where the next holds alone.")
+    at_reference: float = Field(default=3.0, description="Magnitude of 1 mm at that distance.")
+    near: float = Field(default=0.0, description="What short distances add, at distance 0.")
+    near_km: float = Field(default=5.0, gt=0, description="How far that reaches (1/e).")
+
+
+AttenuationName = Literal["hutton-boore-1987", "luckett-2019"]
+
+
 class AssociationConfig(_Parameters):
     """From picks to events: `msnet-stream associate`."""
 
@@ -235,6 +253,18 @@ class AssociationConfig(_Parameters):
     )
     profile: Literal["best", "real"] = Field(
         default="best", description="How: by likelihood, or REAL as published."
+    )
+    engine: Literal["native", "real-program"] = Field(
+        default="native",
+        description="real-program: the executable REAL on PATH finds the events of profile real.",
+    )
+    program_timeout_s: float = Field(
+        default=600.0, gt=0, description="The program REAL is ended after this long, s."
+    )
+    attenuation: AttenuationName | Attenuation = Field(
+        default="hutton-boore-1987",
+        description="How amplitudes fall with distance, for ML: hutton-boore-1987, luckett-2019"
+        " (the same for distances of some km), or coefficients.",
     )
     lateness_s: float = Field(
         default=5.0,
@@ -283,3 +313,15 @@ class AssociationConfig(_Parameters):
     )
     best: BestParameters = Field(default=BestParameters(), description=BestParameters.__doc__)
     real: RealParameters = Field(default=RealParameters(), description=RealParameters.__doc__)
+    relocation: RelocationParameters = Field(
+        default=RelocationParameters(), description=RelocationParameters.__doc__
+    )
+    hypodd: HypoddParameters = Field(
+        default=HypoddParameters(), description=HypoddParameters.__doc__
+    )
+
+    @model_validator(mode="after")
+    def _program_is_real(self) -> "AssociationConfig":
+        if self.engine == "real-program" and self.profile != "real":
+            raise ValueError("the engine real-program is one of profile real: set profile: real")
+        return self

@@ -58,6 +58,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "stations_changed": "the stations are not those of the last start; events are settled again",
     "pick_in_future": "a pick lies after the time at which it was made and is not used",
     "pick_too_old": "a pick is older than what is remembered and is not used",
+    "hypodd_missing": "hypoDD is not installed: its files were written, nothing was relocated",
     "picks_of_unknown_stations": "picks are left out: the stations file lacks their stations",
     # SeedLink, receiving
     "seedlink_connected": "a server was reached and sends the channels asked for",

@@ -8,13 +8,12 @@ from numpy.typing import NDArray
 from streamer.association.best_kernels import Errors
 from streamer.association.geodesy import azimuthal_gap_deg
 from streamer.association.locate import Location, locate
-from streamer.association.magnitude import ATTENUATIONS, Attenuation, local_magnitude
+from streamer.association.magnitude import local_magnitude
 from streamer.association.message import Arrival, Event, Profile, event_id
 from streamer.association.network import Network
+from streamer.association.parameters import Attenuation
 from streamer.association.pickfiles import PHASES, P, PickTable
 from streamer.timebase import NS_PER_S, iso
-
-DEFAULT_ATTENUATION = ATTENUATIONS["hutton-boore-1987"]
 
 
 class MagnitudeFields(TypedDict, total=False):
@@ -33,8 +32,8 @@ def located_event(
     picks: NDArray[np.int64],
     start: tuple[float, float, float, float],
     profile: Profile,
+    law: Attenuation,
     gain: float | None = None,
-    law: Attenuation = DEFAULT_ATTENUATION,
 ) -> Event:
     """The event of some picks (rows of the table), located; `start` as in `locate`.
 

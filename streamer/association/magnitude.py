@@ -8,13 +8,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from streamer.association.geodesy import Floats
+from streamer.association.parameters import Attenuation, AttenuationName
 
 # Static magnification of a Wood-Anderson seismograph (Uhrhammer & Collins, 1990): mm per mm of
 # ground.
@@ -24,35 +24,18 @@ NEAREST_KM = 0.05  # nearer than this, the laws of attenuation say nothing
 MAD_TO_SIGMA = 1.4826
 
 
-class Attenuation(BaseModel):
-    """What to add to log10 of the amplitude (mm) at a hypocentral distance R (km).
-
-    geometric log10(R / reference_km) + anelastic_per_km (R - reference_km) + at_reference
-    + near exp(-R / near_km)
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    geometric: float = Field(gt=0, description="Per decade of distance.")
-    anelastic_per_km: float = Field(default=0.0, ge=0, description="Per km of distance.")
-    reference_km: float = Field(default=100.0, gt=0, description="Where the next holds alone.")
-    at_reference: float = Field(default=3.0, description="Magnitude of 1 mm at that distance.")
-    near: float = Field(default=0.0, description="What short distances add, at distance 0.")
-    near_km: float = Field(default=5.0, gt=0, description="How far that reaches (1/e).")
-
-    def at(self, distance_km: Floats) -> Floats:
-        """The sum above for hypocentral distances in km."""
-        r = np.maximum(distance_km, NEAREST_KM)
-        result: Floats = (
-            self.geometric * np.log10(r / self.reference_km)
-            + self.anelastic_per_km * (r - self.reference_km)
-            + self.at_reference
-            + self.near * np.exp(-r / self.near_km)
-        )
-        return result
+def magnitude_terms(law: Attenuation, distance_km: Floats) -> Floats:
+    """What to add to log10 of the amplitude (mm) at hypocentral distances in km."""
+    r = np.maximum(distance_km, NEAREST_KM)
+    result: Floats = (
+        law.geometric * np.log10(r / law.reference_km)
+        + law.anelastic_per_km * (r - law.reference_km)
+        + law.at_reference
+        + law.near * np.exp(-r / law.near_km)
+    )
+    return result
 
 
-AttenuationName = Literal["hutton-boore-1987", "luckett-2019"]
 # Hutton & Boore (1987), southern California; the same with the term for distances of some km of
 # Luckett et al. (2019), United Kingdom, also for induced events.
 ATTENUATIONS: Final[Mapping[AttenuationName, Attenuation]] = MappingProxyType(
@@ -63,7 +46,6 @@ ATTENUATIONS: Final[Mapping[AttenuationName, Attenuation]] = MappingProxyType(
         ),
     }
 )
-AttenuationChoice = Annotated[AttenuationName | Attenuation, Field(union_mode="left_to_right")]
 
 
 def attenuation(choice: AttenuationName | Attenuation) -> Attenuation:
@@ -105,7 +87,7 @@ def local_magnitude(
     known = np.isfinite(amplitude_mm) & (amplitude_mm > 0)
     if not known.any():
         return None
-    magnitudes = np.log10(amplitude_mm[known]) + law.at(distance_km[known])
+    magnitudes = np.log10(amplitude_mm[known]) + magnitude_terms(law, distance_km[known])
     of_stations = np.array(
         [magnitudes[station[known] == one].max() for one in np.unique(station[known])]
     )

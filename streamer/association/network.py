@@ -43,6 +43,7 @@ class Network:
     travel: TravelTimes
     p_km_s: float
     s_km_s: float
+    model: LayeredModel
 
     @cached_property
     def index(self) -> dict[tuple[str, str], int]:
@@ -96,4 +97,5 @@ class Network:
             travel=travel,
             p_km_s=aperture_km / 2 / p_s,
             s_km_s=aperture_km / 2 / s_s,
+            model=model,
         )

@@ -2,6 +2,8 @@
 
 from streamer.config_association import (
     AssociationConfig,
+    Attenuation,
+    AttenuationName,
     BestParameters,
     HypoddParameters,
     RealParameters,
@@ -10,6 +12,8 @@ from streamer.config_association import (
 
 __all__ = [
     "AssociationConfig",
+    "Attenuation",
+    "AttenuationName",
     "BestParameters",
     "HypoddParameters",
     "RealParameters",

@@ -21,12 +21,14 @@ from streamer.association.best_kernels import Errors
 from streamer.association.blocks import AHEAD, Chunk, Grid, joined
 from streamer.association.events import located_event
 from streamer.association.geodesy import KM_PER_DEG, Floats
+from streamer.association.magnitude import attenuation
 from streamer.association.message import Event
 from streamer.association.network import Network
-from streamer.association.parameters import AssociationConfig, BestParameters, RealParameters
+from streamer.association.parameters import AssociationConfig, Attenuation, BestParameters
 from streamer.association.pick_errors import initial_errors, learnt_errors
-from streamer.association.pickfiles import PHASES, P
+from streamer.association.pickfiles import PHASES, P, PickTable
 from streamer.association.real import Ints, Real, RealEvent
+from streamer.association.real_program import RealProgram
 from streamer.timebase import NS_PER_S
 
 # Delays and errors are learnt from this many events: of a changed clock or instrument nothing is
@@ -35,6 +37,7 @@ LEARNT_EVENTS = 200
 
 # (phase, station, residual with the station's delay in s) of each pick of an event.
 Spread = tuple[tuple[int, int, float], ...]
+RealEngine = Callable[[PickTable], list[RealEvent]]
 
 
 @dataclass(frozen=True)
@@ -112,9 +115,27 @@ class Settler(Protocol):
 
 def make_settler(network: Network, settings: AssociationConfig) -> Settler:
     """The settler of the profile in use."""
+    law = attenuation(settings.attenuation)
     if settings.profile == "best":
-        return SettleBest(network, settings.best)
-    return SettleReal(network, settings.real, settings.best)
+        return SettleBest(network, settings.best, law)
+    return SettleReal(network, _real_engine(network, settings), settings, law)
+
+
+def _real_engine(network: Network, settings: AssociationConfig) -> RealEngine:
+    """REAL's algorithm, ours or its program: what finds events in a table of picks."""
+    if settings.engine == "real-program":
+        program = RealProgram(
+            network.stations, network.model, settings.real, timeout_s=settings.program_timeout_s
+        )
+        return program.associate
+    travel = network.travel
+
+    def times(station: Ints, distance_deg: Floats, depth_km: Floats) -> Floats:
+        return travel.times(station, distance_deg * KM_PER_DEG, depth_km)
+
+    real = Real(network.stations, times, settings.real)
+    every = np.arange(len(network.stations))
+    return lambda table: real.associate(table, stations=every)
 
 
 def _search_end_ns(grid: Grid, block: int) -> int:
@@ -125,8 +146,9 @@ def _search_end_ns(grid: Grid, block: int) -> int:
 class SettleBest:
     """Profile `best`."""
 
-    def __init__(self, network: Network, rules: BestParameters) -> None:
+    def __init__(self, network: Network, rules: BestParameters, law: Attenuation) -> None:
         self._network = network
+        self._law = law
         self._best = Best(network, rules)
         self.grid = Grid.of(network, self._best.odds_span_s)
 
@@ -155,7 +177,9 @@ class SettleBest:
             _settled(
                 network,
                 errors,
-                located_event(network, errors, table, one.picks, one.origin, "best", one.gain),
+                located_event(
+                    network, errors, table, one.picks, one.origin, "best", self._law, one.gain
+                ),
             )
             for one in found
             if one.origin[0] < end_s
@@ -165,17 +189,15 @@ class SettleBest:
 class SettleReal:
     """Profile `real`: REAL's events, located with station delays learnt from earlier ones."""
 
-    def __init__(self, network: Network, rules: RealParameters, best: BestParameters) -> None:
-        travel = network.travel
-
-        def times(station: Ints, distance_deg: Floats, depth_km: Floats) -> Floats:
-            return travel.times(station, distance_deg * KM_PER_DEG, depth_km)
-
+    def __init__(
+        self, network: Network, engine: RealEngine, settings: AssociationConfig, law: Attenuation
+    ) -> None:
         self._network = network
-        self._best = best
-        self._real = Real(network.stations, times, rules)
-        self._separation_s = rules.event_separation_s
-        self._initial = initial_errors(network, best)
+        self._best = settings.best
+        self._engine = engine
+        self._law = law
+        self._separation_s = settings.real.event_separation_s
+        self._initial = initial_errors(network, settings.best)
         self.grid = Grid.of(network, 0.0)
 
     def settle(self, scene: Scene) -> list[Settled]:
@@ -191,13 +213,14 @@ class SettleReal:
         taken = scene.taken()
         spread_s = spread_table(scene.teachers, len(network.stations))
         errors = learnt_errors(self._initial, spread_s, self._best)
-        every = np.arange(len(network.stations))
         settled = []
-        for one in self._real.associate(table, stations=every):
+        for one in self._engine(table):
             inside = start_s - self._separation_s <= one.node.time_s < end_s
             known = sum(table.ids[row] in taken for row in one.picks)
             if inside and 2 * known <= len(one.picks):
-                event = located_event(network, errors, table, one.picks, _origin(one), "real")
+                event = located_event(
+                    network, errors, table, one.picks, _origin(one), "real", self._law
+                )
                 settled.append(_settled(network, errors, event))
         return settled
 

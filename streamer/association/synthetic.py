@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from streamer.association.geodesy import Floats, distances_km, moved
-from streamer.association.magnitude import ATTENUATIONS
+from streamer.association.magnitude import ATTENUATIONS, magnitude_terms
 from streamer.association.stations import Station
 from streamer.association.traveltimes import first_arrival_s
 from streamer.association.velocity import LayeredModel
@@ -218,7 +218,8 @@ class _Picking:
         picks = []
         for i, station in enumerate(self._stations):
             hypocentral_km = math.hypot(away_km[i], event.depth_km + station.elev_km)
-            amplitude_mm = 10 ** (event.magnitude - float(ATTENUATION.at(np.array(hypocentral_km))))
+            faded = float(magnitude_terms(ATTENUATION, np.array(hypocentral_km)))
+            amplitude_mm = 10 ** (event.magnitude - faded)
             for phase, v_km_s, share in (
                 ("P", self._model.vp_km_s, P_AMPLITUDE_SHARE),
                 ("S", self._model.vs_km_s, 1.0),

@@ -22,6 +22,7 @@ from streamer.association.events import located_event
 from streamer.association.fast import Fast, Open
 from streamer.association.geodesy import distance_km
 from streamer.association.lifecycle import Ledger
+from streamer.association.magnitude import attenuation
 from streamer.association.network import Network
 from streamer.association.parameters import AssociationConfig, BestParameters
 from streamer.association.pick_errors import initial_errors, learnt_errors
@@ -52,6 +53,7 @@ class Window:
         rules: AssociationConfig,
     ) -> None:
         settler = make_settler(network, rules)
+        self._law = attenuation(rules.attenuation)
         fast_rules = _preliminary_rules(rules)
         self.counts: Counter[str] = Counter()
         self.unknown_stations: Counter[str] = Counter()
@@ -239,7 +241,7 @@ class Window:
         time_s, lat, lon, depth_km = map(float, open_event.origin)
         event = located_event(
             self._network, fast.best.errors, table, np.arange(len(rows)),
-            (time_s, lat, lon, depth_km), "best", open_event.gain,
+            (time_s, lat, lon, depth_km), "best", self._law, open_event.gain,
         )  # fmt: skip
         before = self._ledger.of_number(number)
         if before is not None:

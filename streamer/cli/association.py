@@ -1,4 +1,4 @@
-"""Commands of events: associate."""
+"""Commands of events: associate, events relocate."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,6 +6,7 @@ from typing import Literal
 import click
 
 from streamer.cli.options import ExistingPath, config_option, configured
+from streamer.cli.viewing import events
 
 
 @click.command()
@@ -19,6 +20,8 @@ from streamer.cli.options import ExistingPath, config_option, configured
               help="csv or YAML of layers: top_km, vp_km_s, vs_km_s.")  # fmt: skip
 @click.option("--profile", type=click.Choice(["best", "real"]),
               help="How: by likelihood (default), or REAL as published.")  # fmt: skip
+@click.option("--engine", type=click.Choice(["native", "real-program"]),
+              help="real-program: REAL on PATH finds the events (profile real).")  # fmt: skip
 @click.option("--redis", metavar="URL", help="Where picks come from and events go.")
 @click.option("--state-dir", type=ExistingPath, help="Folder for what the worker remembers.")
 @click.option("-o", "--output", type=ExistingPath, help="File for the events of --picks.")
@@ -29,6 +32,7 @@ def associate(
     stations: Path | None,
     velocity_model: Path | None,
     profile: Literal["best", "real"] | None,
+    engine: Literal["native", "real-program"] | None,
     redis: str | None,
     state_dir: Path | None,
     output: Path | None,
@@ -41,7 +45,8 @@ def associate(
     overrides: dict[str, object] = {
         "association.stations": stations,
         "association.velocity_model": velocity_model,
-        "association.profile": profile,
+        "association.profile": profile or ("real" if engine == "real-program" else None),
+        "association.engine": engine,
         "redis.url": redis,
         "state_dir": state_dir,
     }
@@ -58,6 +63,58 @@ def associate(
     from streamer.output import open_output
 
     config = configured(config_path, log_level or "warning", overrides)
-    events = associate_files(picks, config.association)
+    found = associate_files(picks, config.association)
     with open_output(output, sys.stdout) as file:
-        file.writelines(event.to_json() + "\n" for event in events)
+        file.writelines(event.to_json() + "\n" for event in found)
+
+
+@events.command("relocate")
+@config_option
+@click.option("--from", "file", type=ExistingPath, required=True,
+              help="File of the events: msnet.event/1 JSON lines.")  # fmt: skip
+@click.option("--stations", type=ExistingPath,
+              help="csv (net, sta, lat, lon, elev_km) or StationXML.")  # fmt: skip
+@click.option("--velocity-model", type=ExistingPath,
+              help="csv or YAML of layers: top_km, vp_km_s, vs_km_s.")  # fmt: skip
+@click.option(
+    "--reference",
+    type=ExistingPath,
+    help="Relocated events (JSON lines) that stay; each event by itself joins them.",
+)
+@click.option("--method", type=click.Choice(["dd", "hypodd"]), default="dd", show_default=True,
+              help="Ours, or the program hypoDD on PATH.")  # fmt: skip
+@click.option(
+    "--keep",
+    type=ExistingPath,
+    help="Folder for hypoDD's files; without the program they are only written.",
+)
+@click.option("-o", "--output", type=ExistingPath, help="File to write instead of standard output.")
+def relocate(
+    config_path: Path | None,
+    log_level: str | None,
+    file: Path,
+    stations: Path | None,
+    velocity_model: Path | None,
+    reference: Path | None,
+    method: Literal["dd", "hypodd"],
+    keep: Path | None,
+    output: Path | None,
+) -> None:
+    """Place events among each other by double differences.
+
+    Relocated ones say so (relocated_by) and have relative errors; others stay as they are. Without
+    --reference all events move together.
+    """
+    import sys
+
+    from streamer.association.relocate_files import relocate_files
+    from streamer.output import open_output
+
+    overrides: dict[str, object] = {
+        "association.stations": stations,
+        "association.velocity_model": velocity_model,
+    }
+    config = configured(config_path, log_level or "warning", overrides)
+    moved = relocate_files(file, config.association, reference, method, keep)
+    with open_output(output, sys.stdout) as text:
+        text.writelines(event.to_json() + "\n" for event in moved)

@@ -1,6 +1,10 @@
 """The REAL program as an engine: against one that replays stored outputs, and the real one."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -190,3 +194,23 @@ def test_the_real_program_finds_what_it_found_before(stations, rows):
     table = pick_table(rows, stations)
     found = RealProgram(stations, CRUST, RealParameters(), timeout_s=60.0).associate(table)
     assert_as_stored(table, found)
+
+
+def test_the_command_finds_the_same_events_through_the_program(program, tmp_path):
+    """Block by block, as the worker does, and located with magnitudes like all events."""
+    layers = [(0.0, 5.5, 3.1), (6.0, 6.2, 3.55), (20.0, 7.0, 4.0)]
+    text = "".join(f"- {{top_km: {t}, vp_km_s: {p}, vs_km_s: {s}}}\n" for t, p, s in layers)
+    (tmp_path / "model.yaml").write_text("layers:\n" + text)
+    done = subprocess.run(
+        [sys.executable, "-m", "streamer.cli", "associate", "--engine", "real-program", "--picks",
+         STORED / "picks.csv", "--stations", STORED / "stations.csv", "--velocity-model",
+         tmp_path / "model.yaml"],
+        capture_output=True, text=True, timeout=120, check=False,
+        env=os.environ | {"PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    owners = [{a["pick_id"].split("-")[0] for a in event["arrivals"]} for event in events]
+    assert owners == [{"e0"}, {"e1"}, {"e2"}, {"e3"}]
+    assert [len(event["arrivals"]) for event in events] == [26, 27, 27, 25]
+    assert {event["profile"] for event in events} == {"real"}

@@ -10,6 +10,7 @@ from streamer.association.best_kernels import Errors
 from streamer.association.events import located_event
 from streamer.association.geodesy import distance_km
 from streamer.association.locate import locate
+from streamer.association.magnitude import ATTENUATIONS
 from streamer.association.message import event_id
 from streamer.association.network import Network
 from streamer.association.pickfiles import PickRow
@@ -17,6 +18,7 @@ from streamer.association.stations import Station
 from streamer.association.velocity import LayeredModel
 from streamer.errors import ConfigError
 
+LAW = ATTENUATIONS["hutton-boore-1987"]
 ROCK = LayeredModel.from_layers([(0.0, 5.0, 2.9)])
 
 
@@ -106,7 +108,7 @@ def test_the_message_has_the_arrivals_in_order_with_their_names():
     network = Network.build(stations, CRUST)
     start = 20.0 + (EPOCH_NS - picks.epoch_ns) / 1e9, event.lat, event.lon, event.depth_km
     made = located_event(
-        network, errors_of(network, 0.05), picks, np.arange(32), start, "best", 55.5
+        network, errors_of(network, 0.05), picks, np.arange(32), start, "best", LAW, 55.5
     )
     message = json.loads(made.to_json())
     assert message["v"] == 1

@@ -7,10 +7,13 @@ from assoc_synthetic import CRUST, EPOCH_NS, arrivals, source, square_network, t
 from streamer.association.best_kernels import Errors
 from streamer.association.events import located_event
 from streamer.association.geodesy import east_north_km
+from streamer.association.magnitude import ATTENUATIONS
 from streamer.association.network import Network
 from streamer.association.parameters import RelocationParameters
 from streamer.association.pickfiles import PickRow
 from streamer.association.relocate import Catalogue, DoubleDifference
+
+LAW = ATTENUATIONS["hutton-boore-1987"]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,7 @@ def cluster():
         ]
         picks = table(rows, stations)
         start = event.time_s + (EPOCH_NS - picks.epoch_ns) / 1e9, event.lat, event.lon, 8.0
-        made = located_event(network, errors, picks, np.arange(len(picks)), start, "best")
+        made = located_event(network, errors, picks, np.arange(len(picks)), start, "best", LAW)
         sources.append(event)
         events.append(made)
     return network, sources, events
