@@ -17,6 +17,7 @@ from safetensors.torch import save as save_tensors
 
 from model.msnet import COMPONENTS, PHASES, MSNet, MSNetConfig
 from model.preprocess import MODEL_RATE, PreprocessConfig
+from model.time_errors import NO_TIME_ERRORS, TimeErrors
 
 FORMAT = "msnet-artifact/1"
 BUNDLED = Path(__file__).parent / "weights" / "msnet"
@@ -38,8 +39,9 @@ class ArtifactError(Exception):
 class Card:
     """The JSON beside the weights.
 
-    `thresholds` are probabilities for P and S; `separation_samples` is the onset rule's; `training`
-    and `metrics` are free-form and only shown to people.
+    `thresholds` are probabilities for P and S; `separation_samples` is the onset rule's;
+    `time_errors` say how far onset times may be off, once they were calibrated; `training` and
+    `metrics` are free-form and only shown to people.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Card:
     preprocess: PreprocessConfig
     thresholds: tuple[float, float]
     separation_samples: int = 50
+    time_errors: TimeErrors = NO_TIME_ERRORS
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
 
@@ -125,6 +128,9 @@ def _card(facts: Any) -> Card:
         preprocess=PreprocessConfig(**facts["preprocess"]),
         thresholds=tuple(facts["thresholds"]),
         separation_samples=facts["separation_samples"],
+        time_errors=TimeErrors.from_json(facts["time_errors"])
+        if "time_errors" in facts
+        else NO_TIME_ERRORS,
         training=facts["training"],
         metrics=facts["metrics"],
     )

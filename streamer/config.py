@@ -437,6 +437,12 @@ class Config(_Section):
     author: str | None = Field(
         default=None, description="Author written on every pick; null = program, version and host."
     )
+    inventory: Annotated[tuple[UserPath, ...], BeforeValidator(_as_tuple)] = Field(
+        default=(),
+        examples=[["stations.xml"]],
+        description="Files that say where the sensors are and what a count means, for lat, lon,"
+        " elev and amp of picks: StationXML, FDSN station text, or csv (net, sta, lat, lon, ...).",
+    )
     seedlink: SeedLinkConfig = Field(default=SeedLinkConfig(), description=SeedLinkConfig.__doc__)
     waveforms: WaveformsConfig = Field(
         default=WaveformsConfig(), description=WaveformsConfig.__doc__

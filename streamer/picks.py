@@ -58,6 +58,7 @@ class Pick:
     snr: float | None = None
     amp: float | None = None
     amp_unit: str | None = None
+    amp_per: float | None = None
     pol: str | None = None
     pol_prob: float | None = None
 
@@ -80,7 +81,7 @@ class Pick:
                 continue
             if field.name == "t_ns":
                 message["time"] = iso(value)
-            message[field.name] = f"{value:.4f}" if field.name in _ROUNDED else str(value)
+            message[field.name] = format(value, _FORMATS.get(field.name, ""))
         return message
 
     @classmethod
@@ -126,10 +127,15 @@ def _one_of(*names: str) -> Callable[[str], str]:
     return convert
 
 
-_ROUNDED = frozenset({"prob", "t_unc", "pol_prob"})
+# Digits that mean something: the others are rounding, and differ between machines.
+_FORMATS = {
+    **dict.fromkeys(("prob", "t_unc", "pol_prob"), ".4f"),
+    **dict.fromkeys(("snr", "amp", "amp_per"), ".4g"),
+}
 _CONVERT: dict[str, Callable[[str], object]] = {
     **dict.fromkeys(("rev", "t_ns", "data_ns", "made_ns", "final", "n_comp"), int),
-    **dict.fromkeys(("prob", "lat", "lon", "elev", "t_unc", "snr", "amp", "pol_prob"), _finite),
+    **dict.fromkeys(("prob", "lat", "lon", "elev", "t_unc", "snr"), _finite),
+    **dict.fromkeys(("amp", "amp_per", "pol_prob"), _finite),
     "phase": _one_of(*get_args(Phase)),
     "status": _one_of(*get_args(Status)),
 }

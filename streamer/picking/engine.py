@@ -20,6 +20,7 @@ from streamer.picking.scheduler import Scheduler
 from streamer.picking.track import Response, Sampling, Step, Track
 from streamer.picking.windows import WindowInference
 from streamer.picks import Pick
+from streamer.waveforms.inventory import read_inventory
 from streamer.waveforms.ring import RingRules
 from streamer.waveforms.stations import Station, StationBank
 
@@ -69,7 +70,7 @@ class Engine:
 def build_engine(
     config: Config, clock: Clock, before: Mapping[str, Judged] = MappingProxyType({})
 ) -> Engine:
-    """The engine for a configuration. Raises what `load_network` raises.
+    """The engine for a configuration. Raises what `load_network` and `read_inventory` raise.
 
     `before`: how far each instrument was judged before a restart.
     """
@@ -102,7 +103,9 @@ def build_engine(
         batch_stations=config.picking.batch_stations,
         silence_flush_s=waveforms.silence_flush_s,
     )
-    return Engine(bank, scheduler, inference, Picker(provenance), Picker(provenance), before)
+    inventory, time_errors = read_inventory(config.inventory), inference.identity.time_errors
+    picker, rehearsal = (Picker(provenance, inventory, time_errors) for _ in range(2))
+    return Engine(bank, scheduler, inference, picker, rehearsal, before)
 
 
 def load_network(picking: PickingConfig) -> Inference | WindowInference:

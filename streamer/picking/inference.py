@@ -17,6 +17,7 @@ from model.artifact import Artifact
 from model.look_ahead import PREVIEW_BLOCKS, RISE_BLOCKS, liveliness, rises
 from model.preprocess import BLOCK, constant, initial_state, normalise_next
 from model.streaming import SILENCE, StreamingNetwork
+from model.time_errors import NO_TIME_ERRORS, TimeErrors
 from streamer.picking.track import Context, Response, Step
 from streamer.waveforms.stations import SLOT_COUNT
 
@@ -51,6 +52,7 @@ class Identity:
     sha: str
     thresholds: tuple[float, float]
     separation_samples: int
+    time_errors: TimeErrors = NO_TIME_ERRORS
 
 
 class Inference:
@@ -64,6 +66,7 @@ class Inference:
             sha=artifact.sha,
             thresholds=card.thresholds,
             separation_samples=card.separation_samples,
+            time_errors=card.time_errors,
         )
         self.context = Context(
             history=card.preprocess.history_blocks, network=card.network.context_blocks

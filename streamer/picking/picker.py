@@ -25,9 +25,15 @@ from model.look_ahead import (
 from model.msnet import PHASES
 from model.onsets import Onset
 from model.preprocess import BLOCK
+from model.time_errors import NO_TIME_ERRORS, TimeErrors
+from streamer.picking.artefacts import Artefact, artefact, is_clipped
+from streamer.picking.excerpt import Excerpt, excerpt, marked
+from streamer.picking.measures import first_motion, measure
 from streamer.picking.track import Response, Step, Track
 from streamer.picks import Pick, Status, pick_id
 from streamer.timebase import NS_PER_MS, NS_PER_S, sample_time_ns
+from streamer.waveforms.inventory import NO_INVENTORY, Inventory
+from streamer.waveforms.ring import Mark
 from streamer.waveforms.stations import Component
 
 # Where data begin, the first blocks have nothing before them that an onset could stand out from.
@@ -75,10 +81,20 @@ class Provenance:
 
 
 class Picker:
-    """Runs the onset rule over what the network answers, and leads each pick through its life."""
+    """Runs the onset rule over what the network answers, and leads each pick through its life.
 
-    def __init__(self, provenance: Provenance) -> None:
+    `inventory` says where the sensors are; `time_errors` how sure onset times are.
+    """
+
+    def __init__(
+        self,
+        provenance: Provenance,
+        inventory: Inventory = NO_INVENTORY,
+        time_errors: TimeErrors = NO_TIME_ERRORS,
+    ) -> None:
         self.provenance = provenance
+        self._inventory = inventory
+        self._time_errors = time_errors
         self.counts: Counter[str] = Counter()
         self._cfg, self._origin = provenance.cfg, provenance.origin_hex6
         self._separation = provenance.separation_samples
@@ -120,8 +136,8 @@ class Picker:
             track.settled[onset.phase] = onset.index
             provisional = self._nearest(track, onset)
             new = self._to_pick(step, response, onset)
-            if new is None:
-                self.counts["suppressed_data_start"] += 1
+            if isinstance(new, Artefact):
+                self.counts[f"suppressed_{new}"] += 1
                 continue
             self.counts[f"picks_{new.phase}"] += 1
             if provisional is None:
@@ -151,8 +167,8 @@ class Picker:
                 self._is_news(track, onset, step.begins) and _may_be_early(track, onset)
             ):
                 continue
-            new = self._to_pick(step, response, onset, newest_block=end // BLOCK - 1)
-            if new is None:
+            new = self._to_pick(step, response, onset, known=end)
+            if isinstance(new, Artefact):
                 continue
             if known is None:
                 self.counts["picks_provisional"] += 1
@@ -180,24 +196,32 @@ class Picker:
         return track.provisional[min(near)[1]] if near else None
 
     def _to_pick(
-        self, step: Step, response: Response, onset: Onset, newest_block: int | None = None
-    ) -> Pick | None:
-        """The pick of an onset as if it were final and the first; None if it is suppressed.
+        self, step: Step, response: Response, onset: Onset, known: int | None = None
+    ) -> Pick | Artefact:
+        """The pick of an onset as if it were final and the first, or why it is suppressed.
 
-        What follows `newest_block` is not known yet, and no gap.
+        Nothing is known from sample `known` on, which is no gap; by default what the step has.
         """
         track, block = step.track, int(onset.index // BLOCK)
         if not response.validity(block, BLIND_BLOCKS, 0).any(axis=0).all():
-            return None
-        phase = PHASES[onset.phase]
+            return Artefact.DATA_START
         before, after = track.context.reach(block)
-        if newest_block is not None:
-            after = min(after, newest_block - block)
+        if known is None:
+            known = (step.first_block + step.blocks) * BLOCK
+        else:
+            after = min(after, known // BLOCK - 1 - block)
+        around = excerpt(track, onset.index, known)
+        calibrating = marked(track, Mark.CALIBRATION, block, block + 1)
+        if cause := Artefact.CALIBRATION if calibrating else artefact(around):
+            return cause
         valid = response.validity(block, before, after)
-        here = valid[:, before]
-        component = _reported_on(track, phase, here)
+        phase = PHASES[onset.phase]
+        slot, component = _reported_on(track, phase, valid[:, before])
         instrument = track.station.instrument
         t_ns = _onset_time_ns(track, onset, component)
+        measures = measure(around, slot)
+        motion = first_motion(around, slot) if phase == "P" and slot == 0 else None
+        place = self._inventory.find(component.nslc, t_ns)
         return Pick(
             id=pick_id(instrument, phase, t_ns, self._origin),
             rev=0,
@@ -216,8 +240,18 @@ class Picker:
             author=self.provenance.author,
             data_ns=step.arrived_ns,
             made_ns=0,
-            n_comp=int(here.sum()),
-            qual=_quality(valid),
+            n_comp=int(valid[:, before].sum()),
+            qual=_quality(track, valid, around, block - before, block + after + 1),
+            lat=place.lat,
+            lon=place.lon,
+            elev=place.elev_m,
+            t_unc=self._time_errors.sigma_s(phase, onset.probability, measures.snr),
+            snr=measures.snr,
+            amp=place.ground(measures.amplitude),
+            amp_unit=place.unit if measures.amplitude is not None else None,
+            amp_per=measures.period_s,
+            pol=motion and motion[0],
+            pol_prob=motion and motion[1],
         )
 
 
@@ -244,17 +278,29 @@ def _onset_time_ns(track: Track, onset: Onset, component: Component) -> int:
     return round(time_ns / NS_PER_MS) * NS_PER_MS
 
 
-def _reported_on(track: Track, phase: str, here: npt.NDArray[np.bool_]) -> Component:
-    """The channel of the pick: the vertical for P, a horizontal for S, else what there is."""
+def _reported_on(track: Track, phase: str, here: npt.NDArray[np.bool_]) -> tuple[int, Component]:
+    """Slot and channel of the pick: the vertical for P, a horizontal for S, else what there is."""
     order = (0, 1, 2) if phase == "P" else (1, 2, 0)
     components = track.station.components
     for slot in order:
         component = components[slot]
         if here[slot] and component is not None:
-            return component
+            return slot, component
     raise AssertionError("an onset lies in a block that no component has")
 
 
-def _quality(valid: npt.NDArray[np.bool_]) -> str | None:
-    """`gap`: a component begins, ends or pauses within reach of the network around the onset."""
-    return "gap" if (valid.any(axis=1) & ~valid.all(axis=1)).any() else None
+def _quality(
+    track: Track, valid: npt.NDArray[np.bool_], around: Excerpt, first_block: int, stop_block: int
+) -> str | None:
+    """Flags, of what the network looks at around the onset (blocks `first_block` to `stop_block`).
+
+    `gap`: a component begins, ends or pauses. `interp`: samples were interpolated. `clip`: a
+    component runs into its limit. `timing`: the clock is doubtful.
+    """
+    flags = {
+        "gap": (valid.any(axis=1) & ~valid.all(axis=1)).any(),
+        "interp": marked(track, Mark.INTERPOLATED, first_block, stop_block),
+        "clip": is_clipped(around),
+        "timing": marked(track, Mark.DOUBTFUL_TIME, first_block, stop_block),
+    }
+    return ",".join(name for name, is_so in flags.items() if is_so) or None

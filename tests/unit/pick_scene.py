@@ -103,7 +103,8 @@ class Scene:
     ) -> None:
         """Let a component record; it stands still for the first `filled_s`."""
         first = round((T0_S + start_s) * hz)
-        samples = np.arange(round((stop_s - start_s) * hz), dtype=np.int32)
+        number = first - round(T0_S * hz)  # the same ramp in all records: nothing jumps
+        samples = np.arange(number, number + round((stop_s - start_s) * hz), dtype=np.int32)
         samples[: round(filled_s * hz)] = 0
         nslc = Nslc("XX", "A", "00", f"HH{component}")
         start_ns = sample_time_ns(first, hz) + offset_ns

@@ -37,6 +37,7 @@ NUMBER = st.floats(-1e9, 1e9)
 NS = st.integers(0, 4_000_000_000 * NS_PER_S)
 # These are written with four decimals: only such values can come back as they were.
 ROUNDED = st.integers(0, 10_000).map(lambda n: n / 10_000)
+FOUR_DIGITS = NUMBER.map(lambda x: float(f"{x:.4g}"))
 OPTIONAL = {
     "n_comp": st.integers(1, 3),
     "qual": TEXT,
@@ -44,9 +45,10 @@ OPTIONAL = {
     "lon": NUMBER,
     "elev": NUMBER,
     "t_unc": ROUNDED,
-    "snr": NUMBER,
-    "amp": NUMBER,
+    "snr": FOUR_DIGITS,
+    "amp": FOUR_DIGITS,
     "amp_unit": TEXT,
+    "amp_per": FOUR_DIGITS,
     "pol": st.sampled_from(["up", "down"]),
     "pol_prob": ROUNDED,
 }

@@ -1,0 +1,197 @@
+"""Onsets that are no ground motion: spikes, steps, filled stretches, calibrations; and clipping.
+
+Each rule asks whether the artefact explains all of the onset: with its few samples left out nothing
+rises above the noise, on any component. An earthquake has a coda, and is on all components. The
+limits were set so that none of the manual picks at hand is suppressed (docs/data-rules.md).
+"""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from streamer.picking.excerpt import Excerpt
+
+Floats = npt.NDArray[np.float64]
+
+
+class Artefact(StrEnum):
+    """What an onset came from, and what its suppression is counted as."""
+
+    DATA_START = "data_start"  # there is nothing before it to stand out from
+    SPIKE = "spike"  # a few samples far off
+    STEP = "step"  # an offset that jumps
+    FLAT = "flat"  # samples that stand still beside a jump: filled in, or a dead line
+    CALIBRATION = "calibration"  # a sine from one moment on; or the header says so
+
+
+# Where the cause of an onset is looked for, s from the onset: the network points some samples early
+# for spikes, and late for ragged edges.
+_CAUSE_S = (-0.35, 0.6)
+_NOISE_S = (-3.35, -0.35)
+_CODA_S = 1.3
+
+_CLUSTER = 3  # samples on each side of the largest difference
+_STANDS_OUT = 12.0  # times the noise: the differences at a glitch
+_RISES = 1.7  # times the noise: what is left after it
+_NET_SHARE = 0.3  # of the largest difference: what a spike leaves behind
+
+_FLAT_SAMPLES = 4
+_FLAT_S = (-2.5, 0.6)
+_EDGE = 8.0  # times the noise: the jump at an end of a filled stretch
+
+_SINE_BEGINS_S, _SINE_S = 0.1, 2.5  # after the onset
+_SINE_SAMPLES = 50
+_SINE_PERIODS = 3
+_SINE_LINE = 0.8  # of the energy: near the strongest frequency
+_SINE_REST = 0.02  # of the energy: what the sine does not explain
+_SINE_RISES = 4.0  # times the noise
+_SLOW_ORDER = 5
+
+_CLIP_S = (-0.5, 3.0)
+_CLIP_SAMPLES = 3
+_CLIP_LEVELS = 1000  # between the extremes: in few levels, noise repeats its extreme by chance
+_CLIP_ENTRY = 0.02  # of the range: how steeply the signal runs into the limit
+
+
+def artefact(around: Excerpt) -> Artefact | None:
+    """The artefact that explains the onset, if one does."""
+    if _is_filled(around):
+        return Artefact.FLAT
+    return _glitch(around) or (Artefact.CALIBRATION if _is_sine(around) else None)
+
+
+def is_clipped(around: Excerpt) -> bool:
+    """Whether a component runs into its limit after the onset: several samples at its extreme."""
+    return any(_clipped(samples) for samples in _there(around, *_CLIP_S))
+
+
+def _there(around: Excerpt, start_s: float, stop_s: float) -> Iterator[Floats]:
+    """The components that were received all through a part and that are no dead lines."""
+    for slot in range(len(around.samples)):
+        samples = around.whole(slot, start_s, stop_s)
+        if samples is not None and np.ptp(samples) > 0:
+            yield samples
+
+
+def _glitch(around: Excerpt) -> Artefact | None:
+    found: Artefact | None = None
+    begin = around.part(*_NOISE_S).start
+    noise_stop = around.part(*_NOISE_S).stop - begin
+    first, stop = (at - begin for at in (around.part(*_CAUSE_S).start, around.part(*_CAUSE_S).stop))
+    for samples in _there(around, _NOISE_S[0], _CODA_S):
+        change = np.diff(samples)
+        noise = _rms(change[:noise_stop])
+        peak = first + int(np.argmax(np.abs(change[first:stop])))
+        stands_out = abs(change[peak]) > _STANDS_OUT * noise > 0
+        reach = _CLUSTER if stands_out else 0
+        cluster = slice(max(peak - reach, first), peak + reach + 1)
+        rest = np.concatenate([change[first : cluster.start], change[cluster.stop :]])
+        if _rms(rest) > _RISES * noise:
+            return None
+        if stands_out:
+            net = abs(change[cluster].sum())
+            found = Artefact.SPIKE if net < _NET_SHARE * abs(change[peak]) else Artefact.STEP
+    return found
+
+
+def _is_filled(around: Excerpt) -> bool:
+    """Whether a component stands still near the onset, and jumps there or back."""
+    for samples in _there(around, *_FLAT_S):
+        change = np.abs(np.diff(samples))
+        first, stop = _runs(change == 0)
+        long = stop - first >= _FLAT_SAMPLES - 1
+        if not long.any():
+            continue
+        moving = change[change > 0]
+        padded = np.concatenate([[0.0], change, [0.0]])
+        edge = np.maximum(padded[first[long]], padded[stop[long] + 1])
+        if edge.max() > _EDGE * np.median(moving):
+            return True
+    return False
+
+
+def _runs(flags: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Where each run of true values begins and ends (half-open)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return edges[::2], edges[1::2]
+
+
+def _is_sine(around: Excerpt) -> bool:
+    """Whether all that rises after the onset, on any component, is one sine of constant size.
+
+    Slow noise (microseism) is taken out of both sides by a polynomial.
+    """
+    length_s = min(_SINE_S, around.known_s) - _SINE_BEGINS_S
+    found = False
+    for slot in range(len(around.samples)):
+        before = around.whole(slot, _NOISE_S[1] - length_s, _NOISE_S[1])
+        after = around.whole(slot, _SINE_BEGINS_S, _SINE_BEGINS_S + length_s)
+        if before is None or after is None or len(after) < _SINE_SAMPLES:
+            continue
+        noise, signal = _energy(before), _energy(after)
+        if signal < _SINE_RISES**2 * noise:
+            continue
+        if not _fits_sine(after, noise):
+            return False
+        found = True
+    return found
+
+
+def _fits_sine(samples: Floats, noise: float) -> bool:
+    """Whether a sine explains the samples but for noise of this energy."""
+    count = len(samples)
+    flat = samples - _slow(count) @ (_slow(count).T @ samples)
+    energy = float(flat @ flat)
+    power = np.abs(np.fft.rfft(flat * np.hanning(count), 4 * count)) ** 2
+    peak = int(np.argmax(power))
+    if not 4 * _SINE_PERIODS <= peak < 1.8 * count:
+        return False
+    if power[max(peak - 8, 0) : peak + 9].sum() < _SINE_LINE * power.sum():
+        return False  # nearly always: the fit below is a hundred times as much work
+    rest = min(_rest(samples, peak / 4 + shift) for shift in np.linspace(-0.5, 0.5, 41))
+    return rest < max(_SINE_REST * energy, 2 * noise)
+
+
+def _rest(samples: Floats, cycles: float) -> float:
+    """Energy that a sine of so many cycles and a polynomial do not explain."""
+    phase = 2 * np.pi * cycles * np.arange(len(samples)) / len(samples)
+    basis = np.column_stack([np.sin(phase), np.cos(phase), _slow(len(samples))])
+    left = samples - basis @ np.linalg.lstsq(basis, samples, rcond=None)[0]
+    return float(left @ left)
+
+
+def _energy(samples: Floats) -> float:
+    """Of what is not slow."""
+    slow = _slow(len(samples))
+    left = samples - slow @ (slow.T @ samples)
+    return float(left @ left)
+
+
+@lru_cache(maxsize=64)
+def _slow(count: int) -> Floats:
+    """Orthonormal polynomials (count, _SLOW_ORDER + 1)."""
+    basis = np.polynomial.legendre.legvander(np.linspace(-1, 1, count), _SLOW_ORDER)
+    slow: Floats = np.linalg.qr(basis)[0]
+    return slow
+
+
+def _clipped(samples: Floats) -> bool:
+    reach = np.ptp(samples)
+    change = np.abs(np.diff(samples))
+    if reach < _CLIP_LEVELS * change[change > 0].min(initial=np.inf):
+        return False
+    for limit in (samples.max(), samples.min()):
+        first, stop = _runs(samples == limit)
+        long = stop - first >= _CLIP_SAMPLES
+        padded = np.concatenate([[0.0], change, [0.0]])
+        entry = np.maximum(padded[first[long]], padded[stop[long]])
+        if (entry > _CLIP_ENTRY * reach).any():
+            return True
+    return False
+
+
+def _rms(x: Floats) -> float:
+    return float(np.sqrt(np.mean(x * x))) if len(x) else 0.0

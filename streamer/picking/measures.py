@@ -1,0 +1,124 @@
+"""What a pick says besides its time: signal-to-noise ratio, amplitude, period, first motion.
+
+All of it is measured on the channel the pick is reported on, as the instrument recorded it, less
+its running mean of one second (a high-pass near 0.4 Hz at 100 Hz, as before the network). Seconds
+are those of the network: with native sampling of 500 Hz, three of them are 0.6 s.
+"""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from streamer.picking.excerpt import Excerpt
+
+Floats = npt.NDArray[np.float64]
+
+_MEAN_S = 1.0
+# Signal and noise; the noise ends before the onset, which may be early by some samples.
+SIGNAL_S = (0.0, 3.0)
+NOISE_S = (-3.2, -0.2)
+
+# First motion: the first swing that leaves the noise, looked for around the onset.
+MOTION_S = (-0.15, 0.35)
+_LEAVES_NOISE = 3.0  # times the standard deviation
+LEAST_POLARITY_PROB = 0.85
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """Ratio of RMS after and before; zero-to-peak amplitude in counts and its period, s."""
+
+    snr: float | None = None
+    amplitude: float | None = None
+    period_s: float | None = None
+
+
+def measure(around: Excerpt, slot: int) -> Measures:
+    """What the 3 s after an onset say; empty where samples are missing, or not known yet."""
+    moved = high_passed(around, slot, NOISE_S[0], SIGNAL_S[1])
+    if moved is None:
+        return Measures()
+    split = round((NOISE_S[1] - NOISE_S[0]) * around.per_s)
+    noise = _rms(moved[:split])
+    signal = moved[-round((SIGNAL_S[1] - SIGNAL_S[0]) * around.per_s) :]
+    peak = int(np.argmax(np.abs(signal)))
+    return Measures(
+        snr=_rms(signal) / noise if noise > 0 else None,
+        amplitude=float(abs(signal[peak])),
+        period_s=_period(signal, peak, around.rate_hz),
+    )
+
+
+def first_motion(around: Excerpt, slot: int) -> tuple[Literal["up", "down"], float] | None:
+    """Direction of the first motion and the probability that it is right; None unless clear.
+
+    The first swing whose extreme is `_LEAVES_NOISE` standard deviations of the noise or more. Its
+    probability is by its size in noise, as `polarity_probability` says.
+    """
+    moved = high_passed(around, slot, NOISE_S[0], MOTION_S[1])
+    if moved is None:
+        return None
+    noise = moved[: round((NOISE_S[1] - NOISE_S[0]) * around.per_s)]
+    level = float(np.std(noise))
+    if level == 0:
+        return None
+    search = moved[round((MOTION_S[0] - NOISE_S[0]) * around.per_s) :] - float(noise.mean())
+    swing = _first_swing(search, _LEAVES_NOISE * level)
+    probability = polarity_probability(abs(swing) / level)
+    if probability < LEAST_POLARITY_PROB:
+        return None
+    return ("up" if swing > 0 else "down"), probability
+
+
+def polarity_probability(size: float) -> float:
+    """Probability that a first swing of `size` standard deviations of noise points the true way."""
+    return NormalDist(_POLARITY_AT, _POLARITY_WIDTH).cdf(np.log(max(size, 1e-9)).item())
+
+
+# Share of swings that point as those of the same recording before noise was added: median and
+# width, in ln(size), of a normal distribution (docs/pick-content.md).
+_POLARITY_AT, _POLARITY_WIDTH = 0.7, 0.8
+
+
+def high_passed(around: Excerpt, slot: int, start_s: float, stop_s: float) -> Floats | None:
+    """A part less the mean of the second before each sample; None if samples are missing."""
+    samples = around.whole(slot, start_s - _MEAN_S, stop_s)
+    if samples is None:
+        return None
+    length = round(_MEAN_S * around.per_s)
+    total = np.cumsum(samples - samples[0])
+    part = around.part(start_s, stop_s)
+    count = part.stop - part.start
+    mean = (total[length:] - total[:-length])[-count:] / length
+    moved: Floats = (samples - samples[0])[-count:] - mean
+    return moved
+
+
+def _first_swing(x: Floats, least: float) -> float:
+    """The extreme of the first stretch of one sign that reaches `least`; 0 if none does."""
+    outside = np.flatnonzero(np.abs(x) >= least)
+    if not len(outside):
+        return 0.0
+    first = int(outside[0])
+    same = np.flatnonzero(np.sign(x[first:]) != np.sign(x[first]))
+    stop = first + int(same[0]) if len(same) else len(x)
+    swing = x[first:stop]
+    return float(swing[np.argmax(np.abs(swing))])
+
+
+def _period(x: Floats, peak: int, rate_hz: float) -> float | None:
+    """Twice the time between the changes of sign around the peak, s."""
+    changes = np.flatnonzero(np.sign(x[1:]) != np.sign(x[:-1]))
+    right = changes[changes >= peak]
+    left = changes[changes < peak]
+    if not (len(left) and len(right)):
+        return None
+    a, b = (float(i) + float(x[i] / (x[i] - x[i + 1])) for i in (left[-1], right[0]))
+    return 2 * (b - a) / rate_hz
+
+
+def _rms(x: Floats) -> float:
+    return float(np.sqrt(np.mean(x * x)))
