@@ -35,11 +35,14 @@ _CODA_S = 1.3
 
 _CLUSTER = 3  # samples on each side of the largest difference
 _STANDS_OUT = 12.0  # times the noise: the differences at a glitch
+_ZERO_STANDS_OUT = 6.0  # if it jumps to 0 or back: filled in
 _RISES = 1.7  # times the noise: what is left after it
 _NET_SHARE = 0.3  # of the largest difference: what a spike leaves behind
 
-_FLAT_SAMPLES = 4
-_FLAT_S = (-2.5, 0.6)
+_FLAT_SAMPLES = 4  # equal ones, with a jump before or after them, or so many of them that in
+_CHANCE = 1e-5  # such noise they come about by chance this often
+_FILLED_RISES = 3.0  # times the noise, of which a filled stretch leaves little to measure
+_NOISE_SAMPLES = 30
 _EDGE = 8.0  # times the noise: the jump at an end of a filled stretch
 
 _SINE_BEGINS_S, _SINE_S = 0.1, 2.5  # after the onset
@@ -85,7 +88,8 @@ def _glitch(around: Excerpt) -> Artefact | None:
         change = np.diff(samples)
         noise = _rms(change[:noise_stop])
         peak = first + int(np.argmax(np.abs(change[first:stop])))
-        stands_out = abs(change[peak]) > _STANDS_OUT * noise > 0
+        least = _STANDS_OUT if samples[peak : peak + 2].all() else _ZERO_STANDS_OUT
+        stands_out = abs(change[peak]) > least * noise > 0
         reach = _CLUSTER if stands_out else 0
         cluster = slice(max(peak - reach, first), peak + reach + 1)
         rest = np.concatenate([change[first : cluster.start], change[cluster.stop :]])
@@ -98,19 +102,31 @@ def _glitch(around: Excerpt) -> Artefact | None:
 
 
 def _is_filled(around: Excerpt) -> bool:
-    """Whether a component stands still near the onset, and jumps there or back."""
-    for samples in _there(around, *_FLAT_S):
+    """Whether a component stands still near the onset, and jumps there or back, or for long.
+
+    A signal at its limit stands still as well, but goes on afterwards.
+    """
+    found = False
+    begin = around.part(*_NOISE_S).start
+    noise_stop, first = around.part(*_NOISE_S).stop - begin, around.part(*_CAUSE_S).start - begin
+    for samples in _there(around, _NOISE_S[0], _CODA_S):
         change = np.abs(np.diff(samples))
-        first, stop = _runs(change == 0)
-        long = stop - first >= _FLAT_SAMPLES - 1
-        if not long.any():
-            continue
         moving = change[change > 0]
+        begins, ends = _runs(change == 0)
+        still = np.zeros(len(change), dtype=bool)
         padded = np.concatenate([[0.0], change, [0.0]])
-        edge = np.maximum(padded[first[long]], padded[stop[long] + 1])
-        if edge.max() > _EDGE * np.median(moving):
-            return True
-    return False
+        for start, stop in zip(begins, ends, strict=True):
+            count = stop - start
+            jump = max(padded[start], padded[stop + 1]) > _EDGE * np.median(moving)
+            chance = len(change) * ((len(change) - len(moving) - count + 1) / len(change)) ** count
+            if (jump or chance < _CHANCE) and count >= _FLAT_SAMPLES - 1:
+                still[max(start - _CLUSTER - 1, 0) : stop + _CLUSTER + 1] = True
+        noise = change[:noise_stop][~still[:noise_stop]]
+        noise = noise if len(noise) >= _NOISE_SAMPLES else change[~still]
+        if _rms(change[first:][~still[first:]]) > _FILLED_RISES * _rms(noise):
+            return False
+        found = found or bool(still.any())
+    return found
 
 
 def _runs(flags: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

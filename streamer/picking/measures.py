@@ -5,8 +5,8 @@ its running mean of one second (a high-pass near 0.4 Hz at 100 Hz, as before the
 are those of the network: with native sampling of 500 Hz, three of them are 0.6 s.
 """
 
+import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -24,7 +24,9 @@ NOISE_S = (-3.2, -0.2)
 # First motion: the first swing that leaves the noise, looked for around the onset.
 MOTION_S = (-0.15, 0.35)
 _LEAVES_NOISE = 3.0  # times the standard deviation
+_SURER_EVERY = 4.8  # standard deviations: the doubt falls to 1/e
 LEAST_POLARITY_PROB = 0.85
+_MOST_POLARITY_PROB = 0.99  # a cable may be the wrong way round
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +45,21 @@ def measure(around: Excerpt, slot: int) -> Measures:
         return Measures()
     split = round((NOISE_S[1] - NOISE_S[0]) * around.per_s)
     noise = _rms(moved[:split])
-    signal = moved[-round((SIGNAL_S[1] - SIGNAL_S[0]) * around.per_s) :]
-    peak = int(np.argmax(np.abs(signal)))
+    onset = len(moved) - round((SIGNAL_S[1] - SIGNAL_S[0]) * around.per_s)
+    signal = moved[onset:]
+    peak = onset + int(np.argmax(np.abs(signal)))
     return Measures(
         snr=_rms(signal) / noise if noise > 0 else None,
-        amplitude=float(abs(signal[peak])),
-        period_s=_period(signal, peak, around.rate_hz),
+        amplitude=float(abs(moved[peak])),
+        period_s=_period(moved, peak, around.rate_hz),
     )
 
 
 def first_motion(around: Excerpt, slot: int) -> tuple[Literal["up", "down"], float] | None:
     """Direction of the first motion and the probability that it is right; None unless clear.
 
-    The first swing whose extreme is `_LEAVES_NOISE` standard deviations of the noise or more. Its
-    probability is by its size in noise, as `polarity_probability` says.
+    It is that of the first swing that reaches three standard deviations of the noise; the larger it
+    is, the less an earlier one can have been missed.
     """
     moved = high_passed(around, slot, NOISE_S[0], MOTION_S[1])
     if moved is None:
@@ -66,21 +69,19 @@ def first_motion(around: Excerpt, slot: int) -> tuple[Literal["up", "down"], flo
     if level == 0:
         return None
     search = moved[round((MOTION_S[0] - NOISE_S[0]) * around.per_s) :] - float(noise.mean())
-    swing = _first_swing(search, _LEAVES_NOISE * level)
+    swing = first_swing(search, _LEAVES_NOISE * level)
     probability = polarity_probability(abs(swing) / level)
-    if probability < LEAST_POLARITY_PROB:
+    if swing == 0 or probability < LEAST_POLARITY_PROB:
         return None
     return ("up" if swing > 0 else "down"), probability
 
 
 def polarity_probability(size: float) -> float:
-    """Probability that a first swing of `size` standard deviations of noise points the true way."""
-    return NormalDist(_POLARITY_AT, _POLARITY_WIDTH).cdf(np.log(max(size, 1e-9)).item())
+    """Probability that a first swing of `size` standard deviations of noise points the true way.
 
-
-# Share of swings that point as those of the same recording before noise was added: median and
-# width, in ln(size), of a normal distribution (docs/pick-content.md).
-_POLARITY_AT, _POLARITY_WIDTH = 0.7, 0.8
+    Fitted to strong recordings with noise added (benchmarks/pick_content.py, docs/picks.md).
+    """
+    return min(1 - math.exp((_LEAVES_NOISE - size) / _SURER_EVERY) / 2, _MOST_POLARITY_PROB)
 
 
 def high_passed(around: Excerpt, slot: int, start_s: float, stop_s: float) -> Floats | None:
@@ -97,7 +98,7 @@ def high_passed(around: Excerpt, slot: int, start_s: float, stop_s: float) -> Fl
     return moved
 
 
-def _first_swing(x: Floats, least: float) -> float:
+def first_swing(x: Floats, least: float) -> float:
     """The extreme of the first stretch of one sign that reaches `least`; 0 if none does."""
     outside = np.flatnonzero(np.abs(x) >= least)
     if not len(outside):

@@ -140,6 +140,8 @@ class Picker:
                 self.counts[f"suppressed_{new}"] += 1
                 continue
             self.counts[f"picks_{new.phase}"] += 1
+            if new.lat is None and len(self._inventory):
+                self.counts["picks_without_place"] += 1
             if provisional is None:
                 yield new
             else:
@@ -195,6 +197,11 @@ class Picker:
         ]
         return track.provisional[min(near)[1]] if near else None
 
+    def _sigma_s(self, track: Track, onset: Onset) -> float | None:
+        """Standard deviation of the onset, which belongs to the samples, not to the seconds."""
+        sigma_s = self._time_errors.sigma_s(PHASES[onset.phase], onset.probability)
+        return None if sigma_s is None else sigma_s * float(track.context.rate / track.rate)
+
     def _to_pick(
         self, step: Step, response: Response, onset: Onset, known: int | None = None
     ) -> Pick | Artefact:
@@ -245,7 +252,7 @@ class Picker:
             lat=place.lat,
             lon=place.lon,
             elev=place.elev_m,
-            t_unc=self._time_errors.sigma_s(phase, onset.probability, measures.snr),
+            t_unc=self._sigma_s(track, onset),
             snr=measures.snr,
             amp=place.ground(measures.amplitude),
             amp_unit=place.unit if measures.amplitude is not None else None,

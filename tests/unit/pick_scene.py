@@ -79,7 +79,7 @@ class Scene:
         filled_s: float = 0.0,
         **facts: object,
     ) -> None:
-        self.station = Station(Nslc("XX", "A", "00", "HHZ").instrument, 300, 30)
+        self.station = self.make_station()
         self.station.declared = True
         for component, spans in components.items():
             for span_s in spans:
@@ -90,6 +90,9 @@ class Scene:
         self.probability = np.zeros((2, 10**5), dtype=np.float32)
         self._previews: dict[int, np.ndarray] = {}  # by the sample index at which they end
         self._origin = int(T0_S * self.track.rate) - LEAD
+
+    def make_station(self) -> Station:
+        return Station(Nslc("XX", "A", "00", "HHZ").instrument, 300, 30)
 
     def record(
         self,
