@@ -102,31 +102,43 @@ def _glitch(around: Excerpt) -> Artefact | None:
 
 
 def _is_filled(around: Excerpt) -> bool:
-    """Whether a component stands still near the onset, and jumps there or back, or for long.
+    """Whether a component stands still near the onset where its noise would not.
 
     A signal at its limit stands still as well, but goes on afterwards.
     """
-    found = False
     begin = around.part(*_NOISE_S).start
     noise_stop, first = around.part(*_NOISE_S).stop - begin, around.part(*_CAUSE_S).start - begin
-    for samples in _there(around, _NOISE_S[0], _CODA_S):
-        change = np.abs(np.diff(samples))
-        moving = change[change > 0]
-        begins, ends = _runs(change == 0)
-        still = np.zeros(len(change), dtype=bool)
-        padded = np.concatenate([[0.0], change, [0.0]])
-        for start, stop in zip(begins, ends, strict=True):
-            count = stop - start
-            jump = max(padded[start], padded[stop + 1]) > _EDGE * np.median(moving)
-            chance = len(change) * ((len(change) - len(moving) - count + 1) / len(change)) ** count
-            if (jump or chance < _CHANCE) and count >= _FLAT_SAMPLES - 1:
-                still[max(start - _CLUSTER - 1, 0) : stop + _CLUSTER + 1] = True
+    changes = [np.abs(np.diff(samples)) for samples in _there(around, _NOISE_S[0], _CODA_S)]
+    stills = [_still(change) for change in changes]
+    if not any(still.any() for still in stills):
+        return False  # nearly always
+    for change, still in zip(changes, stills, strict=True):
         noise = change[:noise_stop][~still[:noise_stop]]
         noise = noise if len(noise) >= _NOISE_SAMPLES else change[~still]
         if _rms(change[first:][~still[first:]]) > _FILLED_RISES * _rms(noise):
             return False
-        found = found or bool(still.any())
-    return found
+    return True
+
+
+def _still(change: Floats) -> npt.NDArray[np.bool_]:
+    """Which differences (n,) are in or beside samples that stand still and were filled in.
+
+    That is a run of zeros with a jump at an end, or too long for chance.
+    """
+    still = np.zeros(len(change), dtype=bool)
+    zero = change == 0
+    zeros = int(zero.sum())
+    if zeros < _FLAT_SAMPLES - 1:
+        return still
+    least_jump = _EDGE * np.median(change[~zero])
+    padded = np.concatenate([[0.0], change, [0.0]])
+    for start, stop in zip(*_runs(zero), strict=True):
+        count = stop - start
+        jumps = max(padded[start], padded[stop + 1]) > least_jump
+        chance = len(change) * ((zeros - count + 1) / len(change)) ** count
+        if count >= _FLAT_SAMPLES - 1 and (jumps or chance < _CHANCE):
+            still[max(start - _CLUSTER - 1, 0) : stop + _CLUSTER + 1] = True
+    return still
 
 
 def _runs(flags: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -159,31 +171,40 @@ def _is_sine(around: Excerpt) -> bool:
 def _fits_sine(samples: Floats, noise: float) -> bool:
     """Whether a sine explains the samples but for noise of this energy."""
     count = len(samples)
-    flat = samples - _slow(count) @ (_slow(count).T @ samples)
-    energy = float(flat @ flat)
+    flat = _without_slow(samples)
     power = np.abs(np.fft.rfft(flat * np.hanning(count), 4 * count)) ** 2
     peak = int(np.argmax(power))
     if not 4 * _SINE_PERIODS <= peak < 1.8 * count:
         return False
     if power[max(peak - 8, 0) : peak + 9].sum() < _SINE_LINE * power.sum():
-        return False  # nearly always: the fit below is a hundred times as much work
-    rest = min(_rest(samples, peak / 4 + shift) for shift in np.linspace(-0.5, 0.5, 41))
-    return rest < max(_SINE_REST * energy, 2 * noise)
+        return False  # nearly always: the fits below are much more work
+    cycles, least = peak / 4, 0.0
+    for width in (0.5, 0.1):
+        trials = cycles + np.linspace(-width, width, 11)
+        rests = [_rest(flat, trial) for trial in trials]
+        cycles, least = float(trials[int(np.argmin(rests))]), min(rests)
+    return least < max(_SINE_REST * float(flat @ flat), 2 * noise)
 
 
-def _rest(samples: Floats, cycles: float) -> float:
-    """Energy that a sine of so many cycles and a polynomial do not explain."""
-    phase = 2 * np.pi * cycles * np.arange(len(samples)) / len(samples)
-    basis = np.column_stack([np.sin(phase), np.cos(phase), _slow(len(samples))])
-    left = samples - basis @ np.linalg.lstsq(basis, samples, rcond=None)[0]
-    return float(left @ left)
+def _rest(flat: Floats, cycles: float) -> float:
+    """Energy that a sine of so many cycles does not explain."""
+    phase = 2 * np.pi * cycles * np.arange(len(flat)) / len(flat)
+    waves = _without_slow(np.column_stack([np.sin(phase), np.cos(phase)]))
+    product = waves.T @ flat
+    return float(flat @ flat - product @ np.linalg.solve(waves.T @ waves, product))
 
 
 def _energy(samples: Floats) -> float:
     """Of what is not slow."""
-    slow = _slow(len(samples))
-    left = samples - slow @ (slow.T @ samples)
+    left = _without_slow(samples)
     return float(left @ left)
+
+
+def _without_slow(samples: Floats) -> Floats:
+    """Samples (n,) or (n, m) less the polynomial that fits them best."""
+    slow = _slow(len(samples))
+    left: Floats = samples - slow @ (slow.T @ samples)
+    return left
 
 
 @lru_cache(maxsize=64)
