@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from streamer.clock import Clock
 from streamer.config import Config
 from streamer.errors import MsnetError, UnavailableError
 from streamer.pipeline import run
+from streamer.reload import Reloads
 from streamer.seedlink.client import feed_config
 from streamer.shutdown import stop_on_signals
 
@@ -30,20 +32,25 @@ SECONDS_PER_DAY = 86_400
 SPOOL_NAME = "spool.sqlite"
 
 
-async def serve(config: Config) -> None:
+async def serve(config: Config, reread: Callable[[], Config] | None = None) -> None:
     """The daemon: open Redis, pick until SIGTERM or SIGINT, drain. A second signal ends it at once.
 
-    Raises any MsnetError that keeps it from starting or going on.
+    At SIGHUP the configuration is read again by `reread`. Raises any MsnetError that keeps it from
+    starting or going on.
     """
     os.umask(0o077)  # what is written from here on is for this user alone
     feed = feed_config(config)  # first: a wrong station list is told before anything is started
     stop = asyncio.Event()
     stop_on_signals(stop)
+    reloads = Reloads(reread or (lambda: config))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloads.asked.set)
     async with open_publisher(config, time.time_ns) as publisher:
         # Behind the lock of the spool: nobody else writes the checkpoint any more.
         before = load_checkpoint(config.state_dir)
         feed = replace(feed, resume=before.positions)
-        await run(config, feed, publisher, server_address(config), before, stop, time.time_ns)
+        await run(
+            config, feed, publisher, server_address(config), before, reloads, stop, time.time_ns
+        )
 
 
 @asynccontextmanager

@@ -11,6 +11,9 @@ EVENTS: Final[Mapping[str, str]] = {
     "drain_incomplete": "what had been received was not all picked before the time for it ended",
     "shutdown_overrun": "the daemon did not end in time after a signal and is ended by force",
     "stopped": "the daemon has ended; counters of all stages",
+    "reloaded": "the configuration was read again, and what may change without a restart applied",
+    "reload_failed": "the configuration has errors: the daemon goes on with what it has",
+    "restart_required": "settings have changed that only a restart applies",
     "watchdog_stuck": "a part of the program stands still; systemd will restart it",
     "heartbeat_failed": "Redis is away: others do not hear of this picker until it is back",
     # Checkpoints

@@ -59,6 +59,7 @@ SERIES: tuple[Series, ...] = (
     Series("msnet_station_timing_quality_percent", "gauge",
            "timing quality in the newest record (blockette 1001), where it is told", STATION),
     Series("msnet_seedlink_connected", "gauge", "1 while a SeedLink server is connected"),
+    Series("msnet_seedlink_reconnects_total", "counter", "connections that were lost or refused"),
     Series("msnet_seedlink_records_total", "counter",
            "records by what became of them (accepted, gap, overlap, late, duplicate, expired, "
            "future, rejected)", ("result",)),

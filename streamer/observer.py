@@ -19,6 +19,7 @@ from streamer.picking.report import PickTally, StationReport, reports
 from streamer.picking.snippets import Snippets
 from streamer.picking.track import Response, Step
 from streamer.picks import Pick
+from streamer.reload import Reloads
 from streamer.seedid import Instrument
 from streamer.timebase import NS_PER_S
 from streamer.waveforms.ring import Verdict
@@ -46,6 +47,7 @@ class Observer:
         self._totals: Callable[[], Mapping[str, int]] = dict
         self._waiting: Callable[[], int] = int
         self._connected: Callable[[], bool] = bool
+        self._reloads: Reloads | None = None
         self._tally = PickTally()
         self._last = (time.monotonic(), 0)  # of the blocks, for the real-time factor
 
@@ -54,9 +56,14 @@ class Observer:
         totals: Callable[[], Mapping[str, int]],
         waiting: Callable[[], int],
         connected: Callable[[], bool],
+        reloads: Reloads,
     ) -> None:
-        """Where to ask: counters of all stages, packets that wait, is a SeedLink server there."""
+        """Where to ask: counters of all stages, packets that wait, is a SeedLink server there.
+
+        And when the configuration was read again.
+        """
         self._totals, self._waiting, self._connected = totals, waiting, connected
+        self._reloads = reloads
 
     def batch_done(self, batch: list[Step], responses: list[Response], duration_s: float) -> None:
         """The network has answered a batch."""
@@ -104,6 +111,7 @@ class Observer:
         counts = self._totals()
         return {
             **self._network(),
+            **self._reloaded(),
             **self._stages(counts),
             **_of_stations(self.stations()),
         }
@@ -115,6 +123,15 @@ class Observer:
             "msnet_build_info": {labels: 1.0},
             "msnet_seedlink_connected": float(self._connected()),
             "msnet_redis_up": float(self._publisher.is_up),
+        }
+
+    def _reloaded(self) -> Reading:
+        if self._reloads is None:
+            return {}
+        when = "msnet_config_last_reload_{}_timestamp_seconds".format
+        return {
+            when("attempt"): self._reloads.attempted_s,
+            when("success"): self._reloads.succeeded_s,
         }
 
     def _stages(self, counts: Mapping[str, int]) -> Reading:
@@ -132,6 +149,7 @@ class Observer:
         }
         publisher = self._publisher
         return {
+            "msnet_seedlink_reconnects_total": float(counts.get("disconnections", 0)),
             "msnet_seedlink_records_total": results,
             "msnet_seedlink_disconnections_total": float(counts.get("disconnections", 0)),
             "msnet_seedlink_holes_total": float(counts.get("holes", 0)),

@@ -36,8 +36,9 @@ from streamer.observer import Observer, open_health_server
 from streamer.picking.engine import Engine, build_engine
 from streamer.picking.pace import Pace
 from streamer.picking.track import Response, Step
+from streamer.reload import Reloader, Reloads
 from streamer.seedid import Nslc
-from streamer.seedlink.client import FeedConfig, Packet, SeedLinkFeed
+from streamer.seedlink.client import FeedConfig, Packet, SeedLinkFeed, feed_config
 from streamer.seedlink.inbox import Inbox
 from streamer.seedlink.state import Ledger
 from streamer.timings import Timings
@@ -60,6 +61,7 @@ async def run(
     publisher: Publisher,
     server: RedisServer,
     before: Checkpoint,
+    reloads: Reloads,
     stop: asyncio.Event,
     clock: Clock,
 ) -> None:
@@ -78,10 +80,13 @@ async def run(
     observer = Observer(engine, publisher, clock)
     line = Line(engine, packets, ledger, publisher, observer, pace, clock, config)
     receiver = SeedLinkFeed(feed, packets.put, line.announce, clock, line.counts)
-    observer.watch(line.totals, packets.qsize, lambda: receiver.connected)
+    observer.watch(line.totals, packets.qsize, lambda: receiver.connected, reloads)
     keys = HeartbeatKeys(server, config.redis.prefix, config.instance_name)
     heart = Heart(keys, observer, publisher, clock)
     health = open_health_server(config.metrics.listen, observer)
+    reloader = Reloader(
+        config, reloads, lambda new: receiver.change_stations(feed_config(new).spec)
+    )
     log.info("started", version=__version__, model=engine.picker.provenance.model)
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -90,20 +95,23 @@ async def run(
             stepping = tasks.create_task(line.step(lambda: receiver.connected))
             publishing = tasks.create_task(publisher.run())
             keeping = tasks.create_task(keeper.run())
-            reporting = tasks.create_task(line.report())
-            settling = tasks.create_task(line.settle())
-            tending = tasks.create_task(line.tend())
-            beating = tasks.create_task(heart.run())
-            answering = tasks.create_task(answer_asks(server, config.redis.prefix, observer.answer))
+            onlookers = [
+                tasks.create_task(each)
+                for each in (
+                    line.report(),
+                    line.settle(),
+                    line.tend(receiver),
+                    heart.run(),
+                    answer_asks(server, config.redis.prefix, observer.answer),
+                    reloader.run(),
+                )
+            ]
             await stop.wait()
             log.info("stopping")
             notify("STOPPING=1")
             await _end(receiving)
-            reporting.cancel()
-            settling.cancel()
-            tending.cancel()
-            beating.cancel()
-            answering.cancel()
+            for onlooker in onlookers:
+                onlooker.cancel()
             keeping.cancel()
             await line.drain(DRAIN_S)
             ingesting.cancel()
@@ -290,11 +298,12 @@ class Line:
             log.info("status", **totals, timings=self._timings.report())
             notify("STATUS={stations} stations, {published} picks published".format(**totals))
 
-    async def tend(self) -> None:
-        """Tell systemd that stations have been found, and from then on that the steps go on."""
+    async def tend(self, receiver: SeedLinkFeed) -> None:
+        """Tell systemd that stations have been found, and from then on that the work goes on."""
         await self._announced.wait()
         notify("READY=1")
-        await Watchdog({"steps": lambda: self._progress}).run()
+        pulses = {"steps": lambda: self._progress, "receiver": receiver.pulse}
+        await Watchdog(pulses).run()
 
     async def settle(self) -> None:
         """Keep the garbage collector from what lives as long as the daemon.

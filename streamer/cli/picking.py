@@ -24,25 +24,27 @@ from streamer.cli.options import ExistingPath, config_option, configured, load, 
 @click.option("--threshold-p", type=float, help="Least probability of a P pick.")
 @click.option("--threshold-s", type=float, help="Least probability of an S pick.")
 def run(config_path: Path | None, log_level: str | None, **options: Any) -> None:
-    """Pick a SeedLink feed until stopped; picks go to the Redis stream msnet:picks."""
+    """Pick a SeedLink feed until stopped; picks go to the Redis stream msnet:picks.
+
+    SIGHUP reads the configuration again: stations and logging change at once.
+    """
     import asyncio
 
+    from streamer.cli.options import load
     from streamer.daemon import serve
 
-    config = configured(
-        config_path,
-        log_level,
-        {
-            "stations": options["stations"],
-            "seedlink.servers": options["server"],
-            "redis.url": options["redis"],
-            "state_dir": options["state_dir"],
-            "picking.model": options["model"],
-            "picking.threshold_p": options["threshold_p"],
-            "picking.threshold_s": options["threshold_s"],
-        },
-    )
-    asyncio.run(serve(config))
+    overrides = {
+        "stations": options["stations"],
+        "seedlink.servers": options["server"],
+        "redis.url": options["redis"],
+        "state_dir": options["state_dir"],
+        "picking.model": options["model"],
+        "picking.threshold_p": options["threshold_p"],
+        "picking.threshold_s": options["threshold_s"],
+        "log.level": log_level,
+    }
+    config = configured(config_path, log_level, overrides)
+    asyncio.run(serve(config, lambda: load(config_path, overrides)))
 
 
 @click.command()

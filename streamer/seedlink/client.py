@@ -12,10 +12,11 @@ What is decided here: which server, the wait between attempts, and whether its n
 import asyncio
 import random
 import sys
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -45,6 +46,9 @@ log = structlog.get_logger()
 # The wait before attempt n is 2^n seconds up to this, less up to half of it at random: a server
 # that comes back must not meet all its clients in the same second.
 MAX_BACKOFF_S = 30.0
+# Each reply of a negotiation may take the connect timeout. Thousands of stations in v3 come to more
+# replies, but not one by one at the limit.
+NEGOTIATION_REPLIES = 20
 
 _DEFAULT = SeedLinkConfig()
 
@@ -132,7 +136,10 @@ class SeedLinkFeed:
         self._started: dict[str, str] = {}  # when each server says that it started
         self._connected_once = False
         self._failures = 0  # since the last packet
-        self._preferred_is_back = False
+        self._link: Link | None = None
+        self._leaving_because = ""  # of us, not of the server
+        self._happened: object = None
+        self._happened_s = 0.0
         self._intent = Intent(
             spec=config.spec,
             network_timeout_s=config.network_timeout_s,
@@ -180,8 +187,8 @@ class SeedLinkFeed:
 
     async def _stay_connected(self, server: Server, preferred: Sequence[Server]) -> str:
         """One connection from start to end; returns why it ended."""
-        link = Link(server, self._config.link_settings())
-        self._preferred_is_back = False
+        link = self._link = Link(server, self._config.link_settings())
+        self._leaving_because = ""
         probing = asyncio.create_task(self._await_preferred(preferred, link))
         try:
             await link.open()
@@ -192,15 +199,39 @@ class SeedLinkFeed:
                 raise AccessDeniedError(f"{server}: {error}") from error
             return str(error)
         except (LinkError, OSError) as error:
-            if self._preferred_is_back:
-                return "a server named before it is back"
-            return str(error) or type(error).__name__
+            return self._leaving_because or str(error) or type(error).__name__
         finally:
+            self._link = None
             probing.cancel()
             with suppress(asyncio.CancelledError):
                 await probing
             await link.close()
         return "the server closed the session"
+
+    def pulse(self) -> object:
+        """Another value at each call as long as something happens in good time.
+
+        Packets, a connection, an attempt to make one: without any of them for longer than all
+        time limits together allow, the value stays.
+        """
+        now_s = time.monotonic()
+        happened = (self.counts["packets"], self.counts["disconnections"], self.connected)
+        if happened != self._happened:
+            self._happened, self._happened_s = happened, now_s
+        limits_s = self._config.network_timeout_s + MAX_BACKOFF_S
+        limits_s += NEGOTIATION_REPLIES * self._config.connect_timeout_s
+        return now_s if now_s - self._happened_s < limits_s else happened
+
+    async def change_stations(self, spec: StationSpec) -> None:
+        """Want these from now on. A connection is made anew; each station goes on where it was."""
+        self._config = replace(self._config, spec=spec)
+        self._intent = replace(self._intent, spec=spec)
+        if self._link is not None:
+            await self._leave(self._link, "other stations are wanted")
+
+    async def _leave(self, link: Link, reason: str) -> None:
+        self._leaving_because = reason
+        await link.close()
 
     async def _await_preferred(self, preferred: Sequence[Server], link: Link) -> None:
         """Close `link` when one of the servers named before its own can be used again."""
@@ -212,8 +243,7 @@ class SeedLinkFeed:
                 except (LinkError, AccessDeniedError, OSError):
                     continue
                 if any(map(self._config.spec.matches, listing.channels)):
-                    self._preferred_is_back = True
-                    await link.close()
+                    await self._leave(link, "a server named before it is back")
                     return
 
     async def _subscribe(self, link: Link, server: str) -> tuple[Receiver, set[str], list[Nslc]]:

@@ -64,7 +64,9 @@ def needed(lacking: Callable[[str], NoReturn]) -> None:
 
 @pytest.fixture
 def running(host: Host) -> Iterator[Host]:
-    """The picker of the host runs; stopped afterwards."""
+    """The picker of the host runs, for the first time as it knows; stopped afterwards."""
+    host.run("rm", "-rf", "/var/lib/private/msnet-stream/main")
+    host.ctl("start", "msnet-broker")
     host.ctl("restart", "replay")
     host.ctl("start", PICKER)
     yield host
@@ -126,6 +128,22 @@ def test_a_stop_publishes_what_is_complete(running: Host) -> None:
         "ActiveState": "inactive",
     }
     assert events(running, "stopped")[-1]["pending"] == 0
+
+
+def test_a_reload_changes_the_stations_and_survives_a_wrong_file(running: Host) -> None:
+    """SIGHUP: the same process goes on, with the new list or, if the file is wrong, the old one."""
+    pid, before = running.show(PICKER, "MainPID"), len(events(running, "reloaded"))
+    running.write(CONFIG / "main.yaml", SETTINGS.replace("['*']", "['BW.UH1', 'BW.UH2']"))
+    running.ctl("reload", PICKER)
+    running.wait_for(lambda: len(events(running, "reloaded")) > before)
+    assert events(running, "reloaded")[-1]["changed"] == ["stations"]
+    running.wait_for(lambda: events(running, "seedlink_connected")[-1]["channels"] == 2)
+    running.write(CONFIG / "main.yaml", SETTINGS.replace("stations:", "station:"))
+    running.ctl("reload", PICKER)
+    running.wait_for(lambda: events(running, "reload_failed"))
+    assert "did you mean 'stations'" in str(events(running, "reload_failed")[-1]["error"])
+    assert running.show(PICKER, "MainPID") == pid
+    running.write(CONFIG / "main.yaml", SETTINGS)
 
 
 def test_wrong_settings_stay_down(host: Host) -> None:
