@@ -83,16 +83,21 @@ def feature(event: Event) -> dict[str, Any]:
     }
 
 
-def event_table(events: Iterable[Event], title: str | None = None) -> Table:
-    """A table to look at: one row per event."""
+def event_table(
+    events: Iterable[Event],
+    title: str | None = None,
+    headings: Sequence[str] = EVENT_HEADINGS,
+) -> Table:
+    """A table to look at: one row per event, with all columns or those that are named."""
     table = Table(title=title, header_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in EVENT_HEADINGS:
+    for heading in headings:
         is_text = heading in ("time (UTC)", "state")
         table.add_column(heading, justify="left" if is_text else "right", no_wrap=True)
     for event in events:
-        *cells, state = event_cells(event)
-        style = STATUS_STYLES.get(event.status)
-        table.add_row(*cells, f"[{style}]{state}[/]" if style else state)
+        cells = dict(zip(EVENT_HEADINGS, event_cells(event), strict=True))
+        if style := STATUS_STYLES.get(event.status):
+            cells["state"] = f"[{style}]{cells['state']}[/]"
+        table.add_row(*(cells[heading] for heading in headings))
     return table
 
 

@@ -40,7 +40,8 @@ EVENTS_SINCE_S = 86_400
 MOST_EVENTS = 200
 # Rows of the screen taken by headline, problems and frames.
 PROBLEMS, FRAME_ROWS = 4, 8
-EVENTS_WIDTH = 74
+EVENTS_WIDTH = 70
+EVENTS_SHOWN = ("time (UTC)", "lat", "lon", "z km", "±km", "P/S", "mag", "state")
 
 
 def show_top(config: Config, limits: Limits) -> None:
@@ -160,7 +161,8 @@ def draw(status: Status, events: Sequence[Event], height: int, width: int) -> Re
     note = f"{hidden} more, all better" if hidden > 0 else None
     panels = [Layout(Panel(stations, title="stations, worst first", subtitle=note))]
     if width >= 2 * EVENTS_WIDTH:
-        panels.append(Layout(Panel(event_table(events[:rows]), title="events"), size=EVENTS_WIDTH))
+        table = event_table(events[:rows], headings=EVENTS_SHOWN)
+        panels.append(Layout(Panel(table, title="events"), size=EVENTS_WIDTH))
     layout["body"].split_row(*panels)
     return layout
 
