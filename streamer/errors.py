@@ -5,6 +5,7 @@
     +-- NoInputError     66   a file or folder does not exist or cannot be read
     +-- UnavailableError 69   a server (SeedLink, Redis) cannot be reached or refuses
     +-- CannotCreateError 73  an output file or folder cannot be written
+    +-- StolenError      75   another association worker has taken over
     +-- AccessDeniedError 77  a login or password was refused
     +-- ConfigError      78   the configuration or the station list is wrong
 
@@ -43,6 +44,12 @@ class CannotCreateError(MsnetError):
     """An output file, folder or socket cannot be created."""
 
     exit_code = 73
+
+
+class StolenError(MsnetError):
+    """Another association worker has taken over."""
+
+    exit_code = 75
 
 
 class AccessDeniedError(MsnetError):

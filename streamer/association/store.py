@@ -17,7 +17,7 @@ from typing import Any
 from streamer.association.message import Event
 from streamer.association.pickfiles import PickRow
 from streamer.association.settle import Run, Settled
-from streamer.errors import CannotCreateError, DataError, MsnetError
+from streamer.errors import CannotCreateError, DataError, StolenError
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -65,12 +65,6 @@ class Known:
     event: Event
     block: int | None
     number: int | None
-
-
-class StolenError(MsnetError):
-    """Another worker has taken over."""
-
-    exit_code = 75
 
 
 class Store:

@@ -22,7 +22,7 @@ import structlog
 
 from streamer import __version__
 from streamer.association.offline import read_network
-from streamer.association.store import StolenError, Store
+from streamer.association.store import Store
 from streamer.association.watermark import Watermark
 from streamer.association.window import NEVER_NS, Window
 from streamer.bus.address import server_address
@@ -30,7 +30,7 @@ from streamer.bus.consumer import Delivery, PickConsumer
 from streamer.bus.redis_streams import PickStream
 from streamer.clock import Clock
 from streamer.config import Config
-from streamer.errors import DataError, UnavailableError
+from streamer.errors import DataError, StolenError, UnavailableError
 from streamer.health import Watchdog, notify
 from streamer.picks import Pick
 from streamer.shutdown import stop_on_signals
