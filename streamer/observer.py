@@ -81,7 +81,8 @@ class Observer:
     def stations(self) -> list[StationReport]:
         """How each station is now."""
         tracks = self._engine.scheduler.tracks()
-        return list(reports(self._engine.bank, tracks, self._tally, self._clock()))
+        inventory = self._engine.picker.inventory
+        return list(reports(self._engine.bank, tracks, self._tally, inventory, self._clock()))
 
     def health(self) -> dict[str, int]:
         """A few numbers that tell how this daemon does."""

@@ -5,8 +5,12 @@ geothermal microearthquakes near 16:24:33 and 16:27:30 UTC on 27 May 2010.
 """
 
 import contextlib
+import importlib.util
+import os
 import subprocess
+import sys
 import time
+import webbrowser
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -14,6 +18,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from streamer.bus.connect import open_client
 from streamer.bus.redis_streams import read_picks
 from streamer.bus.redis_url import RedisServer
 from streamer.demo.parts import START_TIMEOUT_S, Parts, output_folder
@@ -28,6 +33,7 @@ from streamer.waveforms.records import Record
 STATIONS = "BW.UH?"
 SPEED, QUICK_SPEED = 8.0, 40.0  # times real time
 RECORD_SECONDS = 1.0  # short records, as low-latency digitisers send them
+BUFFER_S = 600  # all of the recordings, for the record sections of the page
 SETTLE_S = 3.0  # of wall time after the last record: the last blocks go through
 POLL_S = 0.2
 SHOWN_PICKS = 18
@@ -46,13 +52,17 @@ def run_demo(output: Path | None, *, quick: bool = False, keep_running: bool = F
     with contextlib.ExitStack() as cleanup:
         parts = Parts(folder, cleanup)
         daemon = _start(parts, QUICK_SPEED if quick else SPEED)
+        page = _start_page(parts)
+        if page and not quick and _has_desktop():
+            webbrowser.open(page)
+        console.print(f"Web page: {page or 'needs starlette and uvicorn, the extra [web]'}")
         _watch(parts, records, QUICK_SPEED if quick else SPEED, console)
         if not keep_running:
             parts.stop(daemon)
         picks = _read(parts.server)
         _write_results(folder, records, picks)
         _tell(console, picks)
-        _show_events(console, folder, picks)
+        _show_events(console, parts, picks)
         console.print(f"Redis: {parts.url}  stream msnet:picks")
         console.print(f"Written to {folder}: {', '.join(WRITTEN)} and the logs")
         if keep_running:
@@ -72,16 +82,34 @@ def _start(parts: Parts, speed: float) -> "subprocess.Popen[str]":
         "--record-seconds", RECORD_SECONDS, piped=True,
     )  # fmt: skip
     address = _first_line(replay, parts.log_of("replay"))
+    settings = parts.state_dir / "demo.yaml"
+    from streamer.demo.places import write_inventory
+
+    inventory = write_inventory(parts.state_dir / "stations.csv")
+    settings.write_text(f"inventory: [{inventory}]\nwaveforms: {{buffer_s: {BUFFER_S}}}\n")
     return parts.launch(
         "daemon", "run", "--stations", STATIONS, "--server", address, "--redis", parts.url,
-        "--state-dir", parts.state_dir,
+        "--state-dir", parts.state_dir, "--config", settings,
     )  # fmt: skip
+
+
+def _start_page(parts: Parts) -> str | None:
+    """Start the web page; its address, None where its libraries are not installed."""
+    if any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn")):
+        return None
+    page = parts.launch("web", "web", "--redis", parts.url, "--port", 0, piped=True)
+    return _first_line(page, parts.log_of("web"))
+
+
+def _has_desktop() -> bool:
+    """Whether a browser has a screen to open on; else `webbrowser` may take the terminal."""
+    return sys.platform == "darwin" or bool({"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ))
 
 
 def _first_line(process: "subprocess.Popen[str]", log_path: Path) -> str:
     line = process.stdout.readline().strip() if process.stdout else ""
     if not line:
-        raise UnavailableError(f"the replay server did not start: see {log_path}")
+        raise UnavailableError(f"{log_path.stem} did not start: see {log_path}")
     return line
 
 
@@ -137,7 +165,7 @@ def _tell(console: Console, picks: list[Pick]) -> None:
         )
 
 
-def _show_events(console: Console, folder: Path, picks: list[Pick]) -> None:
+def _show_events(console: Console, parts: Parts, picks: list[Pick]) -> None:
     """Associate and locate; the compiled loops are built the first time, which takes a while."""
     from streamer.demo.places import STATIONS as PLACES
     from streamer.demo.places import locate_demo, tell_events
@@ -146,6 +174,10 @@ def _show_events(console: Console, folder: Path, picks: list[Pick]) -> None:
     with console.status("associating and locating (compiles its loops the first time)"):
         events = locate_demo(picks)
     tell_events(console, events, picks)
+    with open_client(parts.server) as client:  # for the page
+        for event in events:
+            client.xadd("msnet:events", event.to_fields())
+    folder = parts.folder
     with (folder / "events.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(event.to_json() + "\n" for event in events)
     title = "Geothermal microearthquakes located with four stations"

@@ -7,6 +7,7 @@ velocities are the means along the rays of that file: hypocentral distance by tr
 """
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 
@@ -36,6 +37,13 @@ RULES = BestParameters(
     learn_statics=False,
 )  # fmt: skip
 UNKNOWNS = 4
+
+
+def write_inventory(path: Path) -> Path:
+    """The places as an inventory for the daemon."""
+    rows = (f"{s.net},{s.sta},{s.lat},{s.lon},{s.elev_km}" for s in STATIONS)
+    path.write_text("\n".join(["net,sta,lat,lon,elev_km", *rows]) + "\n")
+    return path
 
 
 def locate_demo(picks: Iterable[Pick]) -> list[Event]:

@@ -93,7 +93,7 @@ class Picker:
         time_errors: TimeErrors = NO_TIME_ERRORS,
     ) -> None:
         self.provenance = provenance
-        self._inventory = inventory
+        self.inventory = inventory
         self._time_errors = time_errors
         self.counts: Counter[str] = Counter()
         self._cfg, self._origin = provenance.cfg, provenance.origin_hex6
@@ -140,7 +140,7 @@ class Picker:
                 self.counts[f"suppressed_{new}"] += 1
                 continue
             self.counts[f"picks_{new.phase}"] += 1
-            if new.lat is None and len(self._inventory):
+            if new.lat is None and len(self.inventory):
                 self.counts["picks_without_place"] += 1
             if provisional is None:
                 yield new
@@ -228,7 +228,7 @@ class Picker:
         t_ns = _onset_time_ns(track, onset, component)
         measures = measure(around, slot)
         motion = first_motion(around, slot) if phase == "P" and slot == 0 else None
-        place = self._inventory.find(component.nslc, t_ns)
+        place = self.inventory.find(component.nslc, t_ns)
         return Pick(
             id=pick_id(instrument, phase, t_ns, self._origin),
             rev=0,

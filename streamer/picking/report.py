@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from streamer.picking.track import Track
 from streamer.picks import Phase
 from streamer.seedid import Instrument
 from streamer.timebase import NS_PER_S, sample_time_ns
+from streamer.waveforms.inventory import Inventory
 from streamer.waveforms.stations import Station, StationBank
 
 
@@ -53,13 +54,24 @@ class PickTally:
 
 
 def reports(
-    bank: StationBank, tracks: Iterable[Track], picks: PickTally, now_ns: int
+    bank: StationBank,
+    tracks: Iterable[Track],
+    picks: PickTally,
+    inventory: Inventory,
+    now_ns: int,
 ) -> Iterator[StationReport]:
     """Of all instruments that have data. May be called beside the event loop."""
     through_ns = {track.station.instrument: _through_ns(track) for track in list(tracks)}
     for station in list(bank.stations.values()):
         if station.rate is not None and station.end:
-            yield _report(station, picks, now_ns, through_ns.get(station.instrument))
+            report = _report(station, picks, now_ns, through_ns.get(station.instrument))
+            yield _with_place(report, station, inventory)
+
+
+def _with_place(report: StationReport, station: Station, inventory: Inventory) -> StationReport:
+    nslc = next(c.nslc for c in station.components if c is not None)
+    place = inventory.find(nslc, report.end_ns)
+    return replace(report, lat=place.lat, lon=place.lon, elev=place.elev_m)
 
 
 def _through_ns(track: Track) -> int | None:

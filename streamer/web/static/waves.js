@@ -7,6 +7,7 @@ const LAG_MS = 1500;       // the newest second has seldom arrived
 const EVERY_MS = 1000;
 const KEEP_MS = 150000;
 const MOST_STRIPS = 8;
+const BEHIND_S = 600;
 // So far back is asked again: a record may be that late, and probabilities are final only five
 // seconds after its samples.
 const AGAIN_MS = 25000;
@@ -87,8 +88,15 @@ class Strip {
     this.heldAt = null;      // a time to stay at instead of now
   }
 
+  // Of a station that is far behind (silent, or an archive that is played back): its own last time.
+  now() {
+    const station = this.state.stations[this.instrument];
+    const behind = station && station.data_latency_s > BEHIND_S;
+    return behind ? toMs(station.end_ns) + LAG_MS : Date.now();
+  }
+
   async load() {
-    const stop = this.heldAt ? this.heldAt + 20000 : Date.now();
+    const stop = this.heldAt ? this.heldAt + 20000 : this.now();
     const start = this.loaded && !this.heldAt ? stop - AGAIN_MS : stop - (this.heldAt ? 60000 : KEEP_MS);
     const found = await waveforms(this.instrument, start, stop);
     this.problem = found ? found.reason ?? "" : "the page has lost its server";
@@ -99,7 +107,7 @@ class Strip {
     for (const [phase, piece] of Object.entries(found.probability)) this.probability[phase].add(piece);
     if (!this.heldAt)
       for (const trace of [...Object.values(this.traces), ...Object.values(this.probability)])
-        trace.forget(Date.now() - KEEP_MS);
+        trace.forget(this.now() - KEEP_MS);
   }
 
   draw() {
@@ -112,7 +120,7 @@ class Strip {
     const context = canvas.getContext("2d");
     context.setTransform(scale, 0, 0, scale, 0, 0);
     context.clearRect(0, 0, width, height);
-    const left = 110, stopMs = this.heldAt ? this.heldAt + 20000 : Date.now() - LAG_MS;
+    const left = 110, stopMs = this.heldAt ? this.heldAt + 20000 : this.now() - LAG_MS;
     const view = { startMs: stopMs - WINDOW_MS, stopMs,
                    x: (ms) => left + ((ms - stopMs + WINDOW_MS) / WINDOW_MS) * (width - left - 10) };
     this.drawAxis(context, view, height);
@@ -202,7 +210,7 @@ export class Strips {
   // A pick: live if it is on the screen anyway, else the minute around it.
   show(instrument, ms) {
     const strip = this.strips.get(instrument) ?? this.open(instrument);
-    strip.heldAt = Date.now() - ms < WINDOW_MS ? null : ms;
+    strip.heldAt = strip.now() - ms < WINDOW_MS ? null : ms;
     strip.load();
   }
 
