@@ -17,7 +17,9 @@ from pathlib import Path
 from streamer.config import Config
 from streamer.daemon import open_stream
 from streamer.errors import MsnetError
+from streamer.listing import wanted_channels
 from streamer.picking.engine import load_network
+from streamer.seedlink.client import feed_config
 
 # A day of 1000 stations in an aftershock sequence leaves about a hundred MB of picks in the spool
 # and on the Redis stream.
@@ -58,6 +60,7 @@ def examine(config: Config) -> Iterator[Finding]:
         "allocator": _allocator,
         "network": _network,
         "redis": _redis,
+        "seedlink": _seedlink,
         "systemd": _systemd,
     }
     for about, check in checks.items():
@@ -137,6 +140,20 @@ def _redis(config: Config) -> Finding:
             return f"{stream.server} takes picks on {stream.key}"
 
     return Finding("redis", State.OK, asyncio.run(connect()))
+
+
+def _seedlink(config: Config) -> Finding:
+    about = "seedlink"
+    if not config.seedlink.servers:
+        remedy = "name a server with seedlink.servers, and what to pick with stations"
+        return Finding(about, State.WARN, "no server is configured", remedy)
+    channels, problems = asyncio.run(wanted_channels(feed_config(config)))
+    stations = {(channel.server, channel.network, channel.station) for channel in channels}
+    found = f"{len(channels)} channels of {len(stations)} stations"
+    if problems:
+        remedy = "the others are used in their place; see msnet-stream stations"
+        return Finding(about, State.WARN, f"{found}, but {'; '.join(problems)}", remedy)
+    return Finding(about, State.OK, found)
 
 
 def _systemd(config: Config) -> Finding:

@@ -53,7 +53,8 @@ def here(tmp_path: Path) -> Config:
 def test_a_healthy_host_has_nothing_that_fails(here: Config) -> None:
     """Folder, network and Redis are really tried; the broker started for it is gone afterwards."""
     findings = {finding.about: finding for finding in examine(here)}
-    assert {"state folder", "clock", "allocator", "network", "redis", "systemd"} <= set(findings)
+    about = {"state folder", "clock", "allocator", "network", "redis", "seedlink", "systemd"}
+    assert set(findings) == about
     wrong = [f for f in findings.values() if f.state is State.FAIL]
     assert not wrong
     assert all(f.remedy for f in findings.values() if f.state is State.WARN)
@@ -68,6 +69,7 @@ def test_what_is_wrong_is_told_with_its_remedy_and_the_rest_is_still_checked(
     config.write_text(
         f"state_dir: {tmp_path / 'file'}\nredis: {{url: 'redis://127.0.0.1:1'}}\n"
         f"picking: {{weights: {tmp_path / 'none.safetensors'}}}\n"
+        "stations: [CI.*]\nseedlink: {servers: ['127.0.0.1:1']}\n"
     )
     result = CliRunner().invoke(main, ["doctor", "-c", str(config), "--json"])
     assert result.exit_code == 1
@@ -76,8 +78,9 @@ def test_what_is_wrong_is_told_with_its_remedy_and_the_rest_is_still_checked(
         "state folder",
         "network",
         "redis",
+        "seedlink",
     }
-    assert len(states) >= 6
+    assert len(states) == 7
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
