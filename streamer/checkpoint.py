@@ -36,9 +36,13 @@ NAMED_STATIONS = 20  # in one line of the log
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where each station of each server goes on, and how far each instrument was judged."""
+    """Where each station of each server goes on, and how far each instrument was judged.
+
+    `started`: when each server did by whose numbers the positions are.
+    """
 
     positions: Positions = field(default_factory=dict)
+    started: Mapping[str, str] = field(default_factory=dict)
     judged: Mapping[str, Judged] = field(default_factory=dict)
 
     def to_json(self, written_ns: int) -> dict[str, Any]:
@@ -50,6 +54,7 @@ class Checkpoint:
                 server: {name: [at.sequence, at.time_ns] for name, at in stations.items()}
                 for server, stations in self.positions.items()
             },
+            "started": dict(self.started),
             "judged": {name: judged.to_json() for name, judged in self.judged.items()},
         }
 
@@ -62,17 +67,22 @@ class Checkpoint:
             return cls(
                 positions={
                     str(server): {
-                        str(name): Position(int(sequence), None if ns is None else int(ns))
-                        for name, (sequence, ns) in stations.items()
+                        str(name): Position(_whole(sequence), _whole(time_ns))
+                        for name, (sequence, time_ns) in stations.items()
                     }
                     for server, stations in values["positions"].items()
                 },
+                started={str(server): str(text) for server, text in values["started"].items()},
                 judged={
                     str(name): Judged.from_json(judged) for name, judged in values["judged"].items()
                 },
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise DataError(f"not a checkpoint: {type(error).__name__} {error}") from error
+
+
+def _whole(value: Any) -> int | None:
+    return None if value is None else int(value)
 
 
 def load_checkpoint(state_dir: Path) -> Checkpoint:
@@ -178,7 +188,7 @@ class Keeper:
     def _now(self) -> Checkpoint:
         judged = self._engine.judged()
         self._ledger.advance(self._need)
-        return Checkpoint(self._ledger.positions(), judged)
+        return Checkpoint(self._ledger.positions(), dict(self._ledger.started), judged)
 
     def _need(self, instrument: Instrument) -> Need | None:
         needed = self._engine.scheduler.needed_from_ns(instrument)

@@ -73,7 +73,7 @@ async def run(
     Raises what the feed raises when no server can be used or none of the stations exist.
     """
     engine = build_engine(config, clock, before.judged)
-    ledger = Ledger(before.positions)
+    ledger = Ledger(before.positions, before.started)
     keeper = Keeper(config.state_dir, engine, ledger, publisher, clock)
     packets = Inbox(round(config.seedlink.queue_mb * 1e6))
     pace = Pace(config.picking.step_s, time.monotonic)
@@ -110,15 +110,12 @@ async def run(
             log.info("stopping")
             notify("STOPPING=1")
             await _end(receiving)
-            for onlooker in onlookers:
-                onlooker.cancel()
-            keeping.cancel()
+            await _end(*onlookers, keeping)
             await line.drain(DRAIN_S)
-            ingesting.cancel()
-            stepping.cancel()
+            await _end(ingesting, stepping)
             await keeper.close(KEEP_S)
             await publisher.drain(DRAIN_S)
-            publishing.cancel()
+            await _end(publishing)
     except* MsnetError as failures:
         raise failures.exceptions[0] from None
     finally:
@@ -127,15 +124,16 @@ async def run(
     log.info("stopped", **line.totals(), **keeper.counts)
 
 
-async def _end(task: "asyncio.Task[None]") -> None:
-    """Cancel until it has ended.
+async def _end(*tasks: "asyncio.Task[None]") -> None:
+    """Cancel until all have ended.
 
-    Up to Python 3.11 `asyncio.wait_for`, with which the SeedLink library reads, loses a
-    cancellation that meets a result.
+    Up to Python 3.11 what waits with a time limit, as the clients of SeedLink and Redis do, may
+    lose a cancellation that meets a result.
     """
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)
+    while waiting := {task for task in tasks if not task.done()}:
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting, timeout=CANCEL_AGAIN_S)
 
 
 class Line:
@@ -230,9 +228,13 @@ class Line:
 
     def _note(self, packet: Packet, record: Record | None, *, taken: bool) -> None:
         """It is in the rings, or will never be: a restart may go on behind it some time."""
-        start_ns = None if record is None else record.start_ns
         self._ledger.note(
-            packet.server, packet.station, packet.sequence, start_ns, packet.received_ns
+            packet.server,
+            packet.station,
+            packet.sequence,
+            None if record is None else record.start_ns,
+            packet.received_ns,
+            packet.started,
         )
         if record is not None and taken:
             self._ledger.note_data(record.nslc.instrument, packet.station, record.end_ns)
@@ -324,6 +326,8 @@ class Line:
         return {
             "stations": len(self._engine.bank.stations),
             "step_s": self._pace.step_s,
+            "packets_waiting": self._packets.qsize(),
+            "epochs": self._ledger.epochs,
             "published": self._publisher.published,
             "pending": self._publisher.pending,
             "picks_dropped": self._publisher.dropped,

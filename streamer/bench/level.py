@@ -139,7 +139,7 @@ def run_level(plan: Plan, stations: int, tell: Told) -> Level:
         address = load.wait_for(lambda line: "address" in line, START_TIMEOUT_S)["address"]
         timeout_s = START_TIMEOUT_S + SUBSCRIBE_S * stations
         options = _daemon(plan, address, url, folder)
-        daemon = Part("streamer.cli", options, folder, _settings(prefix, timeout_s))
+        daemon = Part("streamer.cli", options, folder, daemon_settings(prefix, timeout_s))
         cleanup.enter_context(daemon)
         if plan.one_core:
             _pin(daemon, load)
@@ -180,7 +180,8 @@ def _daemon(plan: Plan, address: str, url: str, folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def _settings(prefix: str, timeout_s: float) -> dict[str, str]:
+def daemon_settings(prefix: str, timeout_s: float) -> dict[str, str]:
+    """Environment of a daemon that tells its counters as JSON every `STATUS_S`."""
     settings = {
         "REDIS__PREFIX": prefix,
         "SEEDLINK__PROTOCOL": "3",

@@ -81,7 +81,7 @@ class Part:
             code = None
         if code != 0:
             raise UnavailableError(f"{self.name} did not end well ({code}): see {self.log_path}")
-        self._read()
+        self.read()
 
     def wait_for(self, wanted: Callable[[Line], bool], timeout_s: float) -> Line:
         """The first line that is wanted, of those printed so far or from now on.
@@ -92,7 +92,7 @@ class Part:
         seen = 0
         while True:
             self.check()
-            self._read()
+            self.read()
             for line in self.lines[seen:]:
                 if wanted(line):
                     return line
@@ -124,7 +124,8 @@ class Part:
         """Let it, and what it starts from now on, run on these cores only."""
         os.sched_setaffinity(self.pid, cores)
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Take in the lines that have been printed."""
         text = self._rest + self._reader.read()
         *complete, self._rest = text.split("\n")
         for line in complete:

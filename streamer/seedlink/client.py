@@ -59,7 +59,8 @@ class FeedConfig:
 
     `servers` are (host, port[, tls]) by preference; `start` is `now`, `earliest` or an ISO 8601
     time. `resume` maps a server (`host:port`) and a station (`NET_STA`) to the position behind
-    which the first connection goes on, instead of at `start`. `login` is asked before each
+    which the first connection goes on, instead of at `start`; its number is of use if the server
+    still says that it started when it did then (`started`). `login` is asked before each
     connection, as tokens expire.
     """
 
@@ -76,6 +77,7 @@ class FeedConfig:
     login: Callable[[], Login | None] = lambda: None
     client_version: str = ""
     resume: Mapping[str, Mapping[str, Position]] = field(default_factory=dict)
+    started: Mapping[str, str] = field(default_factory=dict)
 
     def link_settings(self) -> LinkSettings:
         """For one connection. Raises as `login`."""
@@ -133,7 +135,7 @@ class SeedLinkFeed:
         self._clock = clock
         self._progress = Progress(config.resume, limits_ns)
         self._watch = StationWatch(config.station_timeout_s)
-        self._started: dict[str, str] = {}  # when each server says that it started
+        self._started = dict(config.started)  # when each server says that it started
         self._connected_once = False
         self._failures = 0  # since the last packet
         self._link: Link | None = None
@@ -284,6 +286,7 @@ class SeedLinkFeed:
         receiver = Receiver(
             link,
             server,
+            listing.started,
             self._intent,
             self._deliver,
             self._progress,

@@ -62,7 +62,8 @@ class Packet:
     """One SeedLink packet: the record as sent, when it arrived (UTC ns) and from which server.
 
     `station` is NET_STA, `sequence` the number the server gave it. Together with the start time of
-    the record they are the `Position` from which the server can go on.
+    the record they are the `Position` from which the server can go on, for as long as it does not
+    start again: `started` is when it did, in its own words.
     """
 
     data: bytes
@@ -70,6 +71,7 @@ class Packet:
     server: str
     station: str
     sequence: int | None
+    started: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ class Receiver:
         self,
         link: Link,
         server: str,
+        started: str,
         intent: Intent,
         deliver: Callable[[Packet], Awaitable[None]],
         progress: Progress,
@@ -67,6 +68,7 @@ class Receiver:
     ) -> None:
         self._link = link
         self._server = server
+        self._started = started
         self._intent = intent
         self._deliver = deliver
         self._progress = progress
@@ -145,8 +147,8 @@ class Receiver:
             if hole is not None:
                 self._tell_hole(hole)
             station = frame.station
-            packet = Packet(frame.payload, received_ns, self._server, station, frame.sequence)
-            await self._deliver(packet)
+            origin = self._server, station, frame.sequence, self._started
+            await self._deliver(Packet(frame.payload, received_ns, *origin))
             self._counts["packets"] += 1
         else:
             self._counts["packets_duplicate"] += 1

@@ -24,11 +24,11 @@ _WRAP_V3 = 1 << 24
 class Position:
     """The last packet taken of a station of one server.
 
-    `sequence` is its number (-1 before a packet numbered 0), `time_ns` the start of its record (UTC
-    ns), None if it has none.
+    `sequence` is its number (-1 before a packet numbered 0), None if the server counts anew since;
+    `time_ns` the start of its record (UTC ns), None if it has none.
     """
 
-    sequence: int
+    sequence: int | None
     time_ns: int | None
 
 
@@ -50,11 +50,13 @@ class Need(NamedTuple):
 class _Epoch:
     """Packets of one server that arrived one after the other; the last one had number `newest`.
 
+    `started` is when the server did, by which its numbers are known.
     `last`: number and start time of the last one, by station. `ends`: the end of the data (UTC ns),
     by source.
     """
 
     server: str
+    started: str
     begun_ns: int
     closes_ns: int
     newest: int | None = None
@@ -65,12 +67,14 @@ class _Epoch:
 class Ledger:
     """The order of arrival, in epochs. Costs a few hundred bytes per epoch and station.
 
-    A source is what needs data: an instrument. `positions` are those that were resumed from.
+    A source is what needs data: an instrument. `positions` are those that were resumed from, of
+    servers that had `started` then.
     """
 
-    def __init__(self, positions: Positions) -> None:
+    def __init__(self, positions: Positions, started: Mapping[str, str]) -> None:
         self._epochs: deque[_Epoch] = deque()
         self._cut = {server: dict(stations) for server, stations in positions.items()}
+        self.started = dict(started)  # of the packets before the cut, by server
         self._newest: dict[str, int] = {}  # the last number before the cut, by server
         # Of stations without a packet before the cut: what to ask for to get their first one.
         self._before_first: dict[str, dict[str, Position]] = {}
@@ -82,7 +86,13 @@ class Ledger:
         return len(self._epochs)
 
     def note(
-        self, server: str, station: str, sequence: int | None, time_ns: int | None, received_ns: int
+        self,
+        server: str,
+        station: str,
+        sequence: int | None,
+        time_ns: int | None,
+        received_ns: int,
+        started: str = "",
     ) -> None:
         """A packet was taken, whatever it held; one without a number has no position."""
         epoch = self._epochs[-1] if self._epochs else None
@@ -90,8 +100,9 @@ class Ledger:
             epoch is None
             or not epoch.begun_ns <= received_ns < epoch.closes_ns
             or epoch.server != server
+            or epoch.started != started
         ):
-            epoch = self._open(server, received_ns)
+            epoch = self._open(server, started, received_ns)
         if sequence is not None:
             if station not in epoch.last:
                 self._note_first(server, station, sequence, time_ns)
@@ -131,24 +142,30 @@ class Ledger:
             for station, before in stations.items():
                 # Where all stations are numbered together, a newer number would skip packets of
                 # the others; elsewhere an older one costs nothing.
-                sequence = newest if _is_before(newest, before.sequence) else before.sequence
+                sequence = before.sequence
+                if sequence is not None and _is_before(newest, sequence):
+                    sequence = newest
                 found.setdefault(server, {})[station] = Position(sequence, before.time_ns)
         return found
 
-    def _open(self, server: str, received_ns: int) -> _Epoch:
+    def _open(self, server: str, started: str, received_ns: int) -> _Epoch:
         held_ns = received_ns - self._epochs[0].begun_ns if self._epochs else 0
         length_ns = max(LEAST_EPOCH_NS, held_ns // EPOCH_SHARE)
-        self._epochs.append(_Epoch(server, received_ns, received_ns + length_ns))
+        self._epochs.append(_Epoch(server, started, received_ns, received_ns + length_ns))
         return self._epochs[-1]
 
     def _note_first(self, server: str, station: str, sequence: int, time_ns: int | None) -> None:
         before = Position(sequence - 1, time_ns)
-        self._newest.setdefault(server, before.sequence)
+        self._newest.setdefault(server, sequence - 1)
         if station not in self._cut.get(server, {}):
             self._before_first.setdefault(server, {}).setdefault(station, before)
 
     def _move_over(self, epoch: _Epoch, held: set[str]) -> None:
         cut = self._cut.setdefault(epoch.server, {})
+        if epoch.started != self.started.get(epoch.server, epoch.started):
+            for station, position in cut.items():
+                cut[station] = Position(None, position.time_ns)
+        self.started[epoch.server] = epoch.started
         waiting = self._before_first.get(epoch.server, {})
         for station, (sequence, time_ns) in epoch.last.items():
             if station not in held:

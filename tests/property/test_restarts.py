@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from seisbench_weights import write_weights
-from test_stream_equals_batch import in_one_go, infer, interleaved, new_engine, own_weights, told
+from test_stream_equals_batch import (
+    T0_S,
+    channels,
+    cut,
+    in_one_go,
+    infer,
+    interleaved,
+    new_engine,
+    own_weights,
+    told,
+)
 
 from streamer.checkpoint import Checkpoint
 from streamer.config import PickingConfig
@@ -88,7 +98,7 @@ class Life:
     def __init__(self, reference: Reference, server: Server, checkpoint: Checkpoint) -> None:
         before = Checkpoint.from_json(checkpoint.to_json(0)).judged  # as after a way by the disk
         self.engine, self._clock = new_engine(reference.picking, before)
-        self.ledger = Ledger(checkpoint.positions)
+        self.ledger = Ledger(checkpoint.positions, checkpoint.started)
         self.packets = server.after(checkpoint.positions)
         self.messages: list[Pick] = []
 
@@ -111,7 +121,7 @@ class Life:
             return None if needed is None else Need(*needed)
 
         self.ledger.advance(need)
-        return Checkpoint(self.ledger.positions(), self.engine.judged())
+        return Checkpoint(self.ledger.positions(), {}, self.engine.judged())
 
     def finish(self) -> None:
         self.messages += infer(self.engine, self.engine.scheduler.finish())
@@ -153,8 +163,47 @@ def test_a_daemon_killed_at_any_records_makes_the_messages_of_one_that_never_was
     life = Life(reference, server, checkpoint)
     life.run(len(records), every, keep_every)
     life.finish()
-    messages += life.messages
+    same_in_the_end(messages + life.messages, reference.messages)
+
+
+def same_in_the_end(messages: list[Pick], expected: list[Pick]) -> None:
+    """What is told more than once is the same each time."""
     unique = {(pick.id, pick.rev): told(pick) for pick in messages}
     assert all(told(pick) == unique[pick.id, pick.rev] for pick in messages)
-    expected = {(pick.id, pick.rev): told(pick) for pick in reference.messages}
-    assert unique == expected
+    assert unique == {(pick.id, pick.rev): told(pick) for pick in expected}
+
+
+@settings(max_examples=5, deadline=None)
+@given(
+    flush_s=st.integers(40, 120),
+    kept_after=st.integers(0, 60),
+    killed_after=st.integers(0, 60),
+    every=st.integers(1, 30),
+)
+def test_a_flush_before_the_crash_is_neither_lost_nor_told_again(
+    reference, flush_s, kept_after, killed_after, every
+):
+    """All stations fall silent, give out what they have, and go on; some records later it dies."""
+    records = [piece for _, stretch in channels() for piece in cut(stretch, [100])]
+    records.sort(key=lambda record: (record.end_ns, record.nslc))
+    flush = sum(record.end_ns <= (T0_S + flush_s) * NS_PER_S for record in records)
+    server = Server(records, 1, 1 << 24, one_count=True)
+
+    def silent_at_the_flush(killed: int, kept: int) -> tuple[Life, Checkpoint]:
+        life = Life(reference, server, Checkpoint())
+        life.run(flush, every, len(records))
+        life.finish()
+        life.packets = life.packets[flush:]
+        life.run(flush + kept, every, len(records))
+        checkpoint = life.checkpoint()
+        life.packets = life.packets[kept:]
+        life.run(killed, every, len(records))
+        return life, checkpoint
+
+    undisturbed, _ = silent_at_the_flush(len(records), 0)
+    undisturbed.finish()
+    first, checkpoint = silent_at_the_flush(flush + kept_after + killed_after, kept_after)
+    second = Life(reference, server, checkpoint)
+    second.run(len(records), every, len(records))
+    second.finish()
+    same_in_the_end(first.messages + second.messages, undisturbed.messages)

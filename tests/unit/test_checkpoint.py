@@ -36,7 +36,11 @@ JUDGED = Judged(
     provisional=((Onset(0, 160_000_000_200.125, 0.91), PICK),),
 )
 CHECKPOINT = Checkpoint(
-    positions={"a:18000": {"XX_A": Position(7, 12), "XX_B": Position(0xFFFFFF, None)}},
+    positions={
+        "a:18000": {"XX_A": Position(7, 12), "XX_B": Position(0xFFFFFF, None)},
+        "b": {"XX_C": Position(None, 5)},
+    },
+    started={"a:18000": "2026-11-26T00:00:00Z"},
     judged={"XX.A..HH": JUDGED, "XX.B.00.EH": Judged(time_ns=3, rate="1000/3")},
 )
 
@@ -61,11 +65,18 @@ DAMAGED = [
     b"[" * 100_000,
     b'{"version": 1}',
     json.dumps({"version": VERSION + 1, "positions": {}, "judged": {}}).encode(),
-    json.dumps({"version": VERSION, "positions": {"a": {"b": [1]}}, "judged": {}}).encode(),
+    json.dumps(
+        {"version": VERSION, "positions": {"a": {"b": [1]}}, "started": {}, "judged": {}}
+    ).encode(),
     json.dumps({"version": VERSION, "positions": [], "judged": {}}).encode(),
-    json.dumps({"version": VERSION, "positions": {}, "judged": {"a": {"rate": "1"}}}).encode(),
-    json.dumps({"version": VERSION, "positions": {}, "judged": {"a": None}}).encode(),
-    b'{"version": 1, "positions": {}, "judged": {"a": {"time_ns": 1e999, "rate": "1"}}}',
+    json.dumps(
+        {"version": VERSION, "positions": {}, "started": {}, "judged": {"a": {"rate": "1"}}}
+    ).encode(),
+    json.dumps(
+        {"version": VERSION, "positions": {}, "started": {}, "judged": {"a": None}}
+    ).encode(),
+    b'{"version": 1, "positions": {}, "started": {}, '
+    b'"judged": {"a": {"time_ns": 1e999, "rate": "1"}}}',
 ]
 
 
@@ -123,7 +134,13 @@ class Gate:
 def test_nothing_is_written_before_the_picks_are_safe(tmp_path: Path):
     async def scenario() -> None:
         gate = Gate()
-        keeper = Keeper(tmp_path, StillEngine(), Ledger(CHECKPOINT.positions), gate, lambda: 0)
+        keeper = Keeper(
+            tmp_path,
+            StillEngine(),
+            Ledger(CHECKPOINT.positions, CHECKPOINT.started),
+            gate,
+            lambda: 0,
+        )
         keeping = asyncio.create_task(keeper.keep())
         await asyncio.sleep(0)
         assert not (tmp_path / NAME).exists()
@@ -140,7 +157,7 @@ def test_a_disk_that_refuses_is_told_once_and_tried_again(tmp_path: Path):
     async def scenario() -> list[str]:
         gate = Gate()
         gate.opened.set()
-        keeper = Keeper(folder, StillEngine(), Ledger({}), gate, lambda: 0)
+        keeper = Keeper(folder, StillEngine(), Ledger({}, {}), gate, lambda: 0)
         with capture_logs() as lines:
             assert not await keeper.keep()
             assert not await keeper.keep()
@@ -155,7 +172,7 @@ def test_a_disk_that_refuses_is_told_once_and_tried_again(tmp_path: Path):
 
 def test_a_disk_that_hangs_does_not_hold_up_the_shutdown(tmp_path: Path):
     async def scenario() -> None:
-        keeper = Keeper(tmp_path, StillEngine(), Ledger({}), Gate(), lambda: 0)
+        keeper = Keeper(tmp_path, StillEngine(), Ledger({}, {}), Gate(), lambda: 0)
         await keeper.close(0.01)
         assert keeper.counts["checkpoints_failed"] == 1
 

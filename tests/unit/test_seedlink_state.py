@@ -12,22 +12,29 @@ class Arrivals:
     """A ledger that packets of one second each go into, and what is needed of each source."""
 
     def __init__(self, resumed: dict[str, dict[str, Position]] | None = None) -> None:
-        self.ledger = Ledger(resumed or {})
+        self.ledger = Ledger(resumed or {}, {})
         self.needs: dict[str, Need | None] = {}
         self.at_s = 0.0
 
-    def packet(self, station: str, number: int, end_s: int | None, server: str = SERVER) -> None:
+    def packet(
+        self,
+        station: str,
+        number: int,
+        end_s: int | None,
+        server: str = SERVER,
+        started: str = "",
+    ) -> None:
         """One with data up to `end_s`, or without data; each in an epoch of its own."""
         self.at_s += 1000
         time_ns = None if end_s is None else (end_s - 1) * NS_PER_S
-        self.ledger.note(server, station, number, time_ns, round(self.at_s * NS_PER_S))
+        self.ledger.note(server, station, number, time_ns, round(self.at_s * NS_PER_S), started)
         if end_s is not None:
             self.ledger.note_data(station, station, end_s * NS_PER_S)
 
     def need(self, station: str, from_s: float, *, holds: bool = True) -> None:
         self.needs[station] = Need(round(from_s * NS_PER_S), holds)
 
-    def numbers(self, server: str = SERVER) -> dict[str, int]:
+    def numbers(self, server: str = SERVER) -> dict[str, int | None]:
         self.ledger.advance(lambda source: self.needs.get(source, Need(0, holds=True)))
         return {name: at.sequence for name, at in self.ledger.positions()[server].items()}
 
@@ -129,18 +136,26 @@ def test_a_station_that_was_resumed_keeps_its_position_until_the_cut_passes():
     assert arrivals.numbers() == {"A": 9}
 
 
-def test_a_server_that_counts_anew_is_followed():
+def test_numbers_of_a_server_that_started_again_are_kept_apart():
+    """Behind the cut the old ones hold, and with them when the server had started."""
     arrivals = Arrivals()
-    arrivals.packet("A", 50_000, end_s=1)
-    arrivals.packet("A", 1, end_s=2)
+    arrivals.packet("A", 50_000, end_s=1, started="May")
+    arrivals.packet("B", 50_001, end_s=1, started="May")
+    arrivals.packet("A", 1, end_s=2, started="June")
+    arrivals.need("A", 1)
+    arrivals.need("B", 1)
+    assert arrivals.numbers() == {"A": 50_000, "B": 50_001}
+    assert arrivals.ledger.started == {SERVER: "May"}
     arrivals.need("A", 2)
-    assert arrivals.numbers() == {"A": 1}
+    assert arrivals.numbers() == {"A": 1, "B": None}
+    assert arrivals.ledger.positions()[SERVER]["B"].time_ns == 0
+    assert arrivals.ledger.started == {SERVER: "June"}
 
 
 @pytest.mark.parametrize("held_s", [100, 3600, 86_400])
 def test_few_epochs_are_held_however_long_the_cut_stands_still(held_s):
     """In a steady state some EPOCH_SHARE; up to there their number grows like the logarithm."""
-    ledger = Ledger({})
+    ledger = Ledger({}, {})
     for number in range(held_s * 2):
         ledger.note(SERVER, "A", number, None, number * NS_PER_S // 2)
         ledger.note_data("A", "A", number)
@@ -148,7 +163,7 @@ def test_few_epochs_are_held_however_long_the_cut_stands_still(held_s):
 
 
 def test_a_clock_that_is_set_back_does_not_stop_the_epochs():
-    ledger = Ledger({})
+    ledger = Ledger({}, {})
     for number, at_s in enumerate([1000, 1001, 10, 11, 12, 13]):
         ledger.note(SERVER, "A", number, None, at_s * NS_PER_S)
         ledger.note_data("A", "A", at_s)
