@@ -301,12 +301,12 @@ class AssociationConfig(_Parameters):
         " seconds; of more, the likeliest.",
     )
     update_picks: int = Field(
-        default=4,
+        default=8,
         ge=1,
         description="A preliminary event is told again when it has so many more picks.",
     )
     update_share: float = Field(
-        default=0.1,
+        default=0.2,
         gt=0,
         description="A preliminary event is told again when it moved by this share of the station"
         " spacing.",

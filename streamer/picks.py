@@ -91,10 +91,9 @@ class Pick:
             raise DataError(f"pick message version {message.get('v')!r}: this program reads 1")
         values: dict[str, object] = {}
         try:
-            for field in fields(cls):
-                if field.name in message:
-                    convert = _CONVERT.get(field.name, str)
-                    values[field.name] = convert(message[field.name])
+            for name in cls.__slots__:
+                if name in message:
+                    values[name] = _CONVERT.get(name, str)(message[name])
             return cls(**values)  # type: ignore[arg-type]
         except (TypeError, ValueError) as error:
             raise DataError(f"pick message {message.get('id', '?')}: {error}") from error

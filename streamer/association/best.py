@@ -50,6 +50,8 @@ FROM_CANDIDATE = np.array([0.2, 0.0, 0.0])
 FROM_EVENT = np.zeros(3)
 # An awarded event that lost more of its gain than this to earlier ones waits for its turn again.
 GAIN_LOST = 0.5
+# A P pick whose best origin gains less is noise, and stays so.
+HOPELESS_GAIN = -2.0
 # P picks within this many sigma of what a sure candidate predicts need no search of their own; if
 # it fails they get one in the next pass.
 SURE_SIGMA = 2.0
@@ -106,14 +108,15 @@ class _Event:
 class Best:
     """The associator for one network; `errors` are those at the end of the last call."""
 
-    def __init__(self, network: Network, rules: BestParameters) -> None:
+    def __init__(self, network: Network, rules: BestParameters, like: "Best | None" = None) -> None:
+        """The grids of `like`, of the same network, are used with it: they are large."""
         self.network = network
         self.rules = rules
-        self.errors = initial_errors(network, rules)
         self._ground = network.ground
         self._step_km = STEP_SHARE * network.spacing_km
         speed = np.array([network.p_km_s, network.s_km_s])
         self._cell_s = CELL_SHARE * self._step_km / speed
+        self.errors = initial_errors(network, rules)
         self._smear_s = 0.5 * self._step_km / network.p_km_s
         widest_km = math.sqrt(2) * network.aperture_km
         self._late_s = widest_km / speed + network.search_radius_km.max() / speed
@@ -132,7 +135,9 @@ class Best:
         slots = min(SEARCHED, len(network.stations))
         nodes = len(self._make_grid(int(np.argmax(network.search_radius_km))).lat)
         capacity = max(1, TABLES_BYTES // (slots * nodes * 9))
-        self._grid = lru_cache(maxsize=capacity)(self._make_grid)
+        self._grid: Callable[[int], _Grid] = (
+            lru_cache(maxsize=capacity)(self._make_grid) if like is None else like._grid
+        )
         self._ranges = np.empty((2, len(network.stations), 2), np.int64)
         self._score = np.empty(nodes, np.float32), np.empty(nodes, np.float32)
 
@@ -153,12 +158,13 @@ class Best:
         odds = Odds(self.rules.least_gain, self.odds_span_s, p_times_s.tolist())
         for origin_s in before.origins_s:
             odds.add(origin_s)
+        hopeless: set[int] = set()
         for number in range(self.rules.passes):
 
             def show(share: float, number: int = number) -> None:
                 on_progress((number + share) / self.rules.passes)
 
-            candidates = list(self._candidates(picks, before.search_s, odds, show))
+            candidates = list(self._candidates(picks, before.search_s, odds, hopeless, show))
             if not candidates:
                 break
             self._award(candidates, picks, odds, events)
@@ -216,9 +222,13 @@ class Best:
         picks: Picks,
         search_s: tuple[float, float],
         odds: "Odds",
+        hopeless: set[int],
         on_progress: Callable[[float], None],
     ) -> Iterator[tuple[float, Place]]:
-        """Negative gain and origin of what the free P picks, in order of time, may belong to."""
+        """Negative gain and origin of what the free P picks, in order of time, may belong to.
+
+        `hopeless` are those that need not be searched again: others only take picks away.
+        """
         n_p = picks.starts[P, -1]
         station = np.searchsorted(picks.starts[P], np.arange(n_p), side="right") - 1
         times_s = picks.times_s[:n_p]
@@ -228,10 +238,15 @@ class Best:
         for done, j in enumerate(order[first:end], first):
             on_progress(done / n_p)
             t_s = float(times_s[j])
-            origin = None if explained[j] else self.search(picks, int(station[j]), t_s)
-            if origin is None:
+            if explained[j] or int(j) in hopeless:
                 continue
-            gain = self.refine(origin, FROM_NODE, picks, FREE)
+            origin = self.search(picks, int(station[j]), t_s)
+            gain = -math.inf
+            if origin is not None:
+                gain = self.refine(origin, FROM_NODE, picks, FREE)
+            if origin is None or gain < HOPELESS_GAIN:
+                hopeless.add(int(j))
+                continue
             if gain >= self.rules.least_gain and self.has_enough(origin):
                 yield -gain, _place(origin)
                 if gain >= odds.least_gain(t_s):
@@ -239,14 +254,25 @@ class Best:
                     near = np.abs(fit.residual_s[P]) < SURE_SIGMA * fit.sigma_s[P]
                     explained[fit.chosen[P][fit.used[P] & near]] = True
 
+    @property
+    def errors(self) -> Errors:
+        """Delays and errors of picks in use."""
+        return self._errors
+
+    @errors.setter
+    def errors(self, errors: Errors) -> None:
+        self._errors = errors
+        sigma_s = np.hypot(errors.sigma_s, self._cell_s)
+        scale = self.rules.near_detection * kernels.NU_PEAK
+        # Of a search: sigma with the cell, log densities of residual 0 without and with it.
+        self._sharpness = sigma_s, np.log(scale / errors.sigma_s), np.log(scale / sigma_s)
+
     def search(self, picks: Picks, station: int, t_s: float) -> Floats | None:
         """The node that explains the free picks best if the P wave was at a station at a time.
 
         None if no event can come of it.
         """
-        sigma_s = np.hypot(self.errors.sigma_s, self._cell_s)
-        scale = self.rules.near_detection * kernels.NU_PEAK
-        peak, rough_peak = np.log(scale / self.errors.sigma_s), np.log(scale / sigma_s)
+        sigma_s, peak, rough_peak = self._sharpness
         ranges = self._ranges
         most = kernels.window(picks, t_s, self._early_s, self._late_s, peak, ranges)
         if most < self.rules.least_gain:

@@ -8,7 +8,7 @@ odds is published; what does not yet is kept and grows. The settled result decid
 import math
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from streamer.timebase import NS_PER_S
 # Fewer picks than this are no event in the making.
 LEAST_SEEDS = 4
 MOST_OPEN = 256
+ROOM = 1024
 # The mean probability of picks, per phase, follows them by this share of each.
 MEAN_SHARE, FIRST_MEAN = 0.01, 0.5
 
@@ -43,82 +44,111 @@ class Open:
     picks: list[str]
     arrival_s: Floats
     sigma_s: Floats
+    begins_s: float = 0.0
     enough: bool = False
     stands: bool = False
     told: tuple[int, float, float, float] | None = None
 
 
-@dataclass
+Path = tuple[int, int]  # phase and station
+
+
 class _Buffer:
     """The picks of late, sorted by path and time, with what the kernels need of each."""
 
-    n_stations: int
-    times_s: Floats = field(default_factory=lambda: np.empty(0))
-    value: Floats = field(default_factory=lambda: np.empty(0))
-    owner: kernels.Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    names: list[str] = field(default_factory=list)
+    def __init__(self, n_stations: int) -> None:
+        self.n_stations = n_stations
+        self.names: list[str] = []
+        self.starts = np.zeros((2, n_stations + 1), np.int64)
+        # More room than there are picks: one that is inserted moves only those behind it.
+        self._times_s, self._value = np.empty(ROOM), np.empty(ROOM)
+        self._owner = np.empty(ROOM, np.int64)
 
-    def __post_init__(self) -> None:
-        self.ends = np.zeros(2 * self.n_stations + 1, np.int64)
+    @property
+    def times_s(self) -> Floats:
+        """Times [pick], ascending within a path."""
+        return self._times_s[: len(self.names)]
+
+    @property
+    def owner(self) -> kernels.Ints:
+        """Numbers of open events [pick]."""
+        return self._owner[: len(self.names)]
 
     def picks(self, alive: kernels.Flags) -> Picks:
-        n = self.n_stations
-        starts = np.stack([self.ends[: n + 1], self.ends[n:]])
-        return Picks(self.times_s, self.value, self.owner, starts, alive)
+        n = len(self.names)
+        return Picks(self._times_s[:n], self._value[:n], self._owner[:n], self.starts, alive)
 
-    def insert(self, path: int, t_s: float, value: float, name: str) -> int:
-        first, end = self.ends[path : path + 2]
-        at = int(first + np.searchsorted(self.times_s[first:end], t_s))
-        self.times_s = np.insert(self.times_s, at, t_s)
-        self.value = np.insert(self.value, at, value)
-        self.owner = np.insert(self.owner, at, FREE)
+    def insert(self, path: Path, t_s: float, value: float, name: str) -> int:
+        first, end = self._range(path)
+        at, n = int(first + np.searchsorted(self._times_s[first:end], t_s)), len(self.names)
+        if n == len(self._times_s):
+            self._grow()
+        for column, new in ((self._times_s, t_s), (self._value, value), (self._owner, FREE)):
+            column[at + 1 : n + 1] = column[at:n]
+            column[at] = new
         self.names.insert(at, name)
-        self.ends[path + 1 :] += 1
+        self._shift(path, 1)
         return at
 
-    def find(self, path: int, t_s: float, name: str) -> int | None:
-        first, end = self.ends[path : path + 2]
-        at = int(first + np.searchsorted(self.times_s[first:end], t_s))
-        while at < end and self.times_s[at] == t_s:
+    def find(self, path: Path, t_s: float, name: str) -> int | None:
+        first, end = self._range(path)
+        at = int(first + np.searchsorted(self._times_s[first:end], t_s))
+        while at < end and self._times_s[at] == t_s:
             if self.names[at] == name:
                 return at
             at += 1
         return None
 
-    def remove(self, path: int, at: int) -> None:
-        keep = np.arange(len(self.names)) != at
-        self._keep(keep)
-        self.ends[path + 1 :] -= 1
+    def remove(self, path: Path, at: int) -> None:
+        n = len(self.names)
+        for column in (self._times_s, self._value, self._owner):
+            column[at : n - 1] = column[at + 1 : n]
+        del self.names[at]
+        self._shift(path, -1)
 
-    def count(self, path: int, early_s: float, late_s: float) -> int:
-        first, end = self.ends[path : path + 2]
-        low, high = np.searchsorted(self.times_s[first:end], [early_s, late_s])
+    def count(self, path: Path, early_s: float, late_s: float) -> int:
+        first, end = self._range(path)
+        low, high = np.searchsorted(self._times_s[first:end], (early_s, late_s))
         return int(high - low)
 
     def prune(self, before_s: float) -> list[str]:
         """Drop what is older; its names."""
+        n = len(self.names)
         keep = self.times_s >= before_s
         dropped = [name for name, kept in zip(self.names, keep, strict=True) if not kept]
-        paths = np.repeat(np.arange(len(self.ends) - 1), np.diff(self.ends))
-        counts = np.bincount(paths[keep], minlength=len(self.ends) - 1)
-        self.ends = np.concatenate([[0], np.cumsum(counts)])
-        self._keep(keep)
+        before = np.concatenate([[0], np.cumsum(keep)])
+        self.starts[:] = before[self.starts]
+        for column in (self._times_s, self._value, self._owner):
+            column[: n - len(dropped)] = column[:n][keep]
+        self.names = [name for name, kept in zip(self.names, keep, strict=True) if kept]
         return dropped
 
-    def _keep(self, keep: kernels.Flags) -> None:
-        self.times_s, self.value, self.owner = (
-            self.times_s[keep], self.value[keep], self.owner[keep],
-        )  # fmt: skip
-        self.names = [name for name, kept in zip(self.names, keep, strict=True) if kept]
+    def _range(self, path: Path) -> tuple[int, int]:
+        phase, station = path
+        return int(self.starts[phase, station]), int(self.starts[phase, station + 1])
+
+    def _shift(self, path: Path, by: int) -> None:
+        phase, station = path
+        self.starts[phase, station + 1 :] += by
+        if phase == 0:
+            self.starts[1] += by
+
+    def _grow(self) -> None:
+        more = np.zeros(len(self._times_s))
+        self._times_s = np.concatenate([self._times_s, more])
+        self._value = np.concatenate([self._value, more])
+        self._owner = np.concatenate([self._owner, more.astype(np.int64)])
 
 
 class Fast:
     """Open events of one network. `epoch_ns` is where its seconds begin; errors may be set anew."""
 
-    def __init__(self, network: Network, rules: BestParameters, epoch_ns: int) -> None:
+    def __init__(
+        self, network: Network, rules: BestParameters, epoch_ns: int, like: Best | None
+    ) -> None:
         self.network = network
         self.epoch_ns = epoch_ns
-        self.best = Best(network, rules)
+        self.best = Best(network, rules, like)
         self.open: dict[int, Open] = {}
         self.means = [FIRST_MEAN, FIRST_MEAN]
         self.newest_s = 0.0
@@ -231,6 +261,7 @@ class Fast:
                     "picks": event.picks,
                     "arrival_s": event.arrival_s.tolist(),
                     "sigma_s": event.sigma_s.tolist(),
+                    "begins_s": event.begins_s,
                     "enough": event.enough,
                     "stands": event.stands,
                     "told": event.told,
@@ -266,8 +297,8 @@ class Fast:
                 if at is not None:
                     self._buffer.owner[at] = owner
 
-    def _path(self, row: PickRow) -> int:
-        return PHASES.index(row.phase) * len(self.network.stations) + self.network.index[row.code]
+    def _path(self, row: PickRow) -> Path:
+        return PHASES.index(row.phase), self.network.index[row.code]
 
     def _empty(self) -> tuple[Floats, Floats]:
         shape = 2, len(self.network.stations)
@@ -287,6 +318,8 @@ class Fast:
     def _predicted(self, phase: int, station: int, t_s: float) -> list[tuple[float, int]]:
         near = []
         for number, event in self.open.items():
+            if not event.begins_s < t_s < event.begins_s + self.best.reach_s:
+                continue
             off = abs(t_s - event.arrival_s[phase, station]) / event.sigma_s[phase, station]
             if off < WIDEST_SIGMA:
                 near.append((off, number))
@@ -319,7 +352,7 @@ class Fast:
         owner[owner == number] = FREE
         chosen = fit.chosen[fit.used]
         owner[chosen] = number
-        event.origin, event.gain = origin, gain
+        event.origin, event.gain, event.begins_s = origin, gain, float(origin[0])
         event.picks = [self._buffer.names[j] for j in chosen]
         event.arrival_s = origin[0] + fit.travel_s + errors.static_s
         event.sigma_s = fit.sigma_s.copy()

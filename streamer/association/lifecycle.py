@@ -71,7 +71,9 @@ class Ledger:
         """Publish what a block's run says of an event, unless that is known."""
         if known is not None and known.event.status in SETTLED_STATUS:
             if _same(event, known.event):
-                return self._put(Known(known.event, block, None))
+                known = self._replace(Known(known.event, block, None))
+                self._store.put_event(known)
+                return known
             return self._publish(event, "amended", known, block, None)
         return self._publish(event, "final", known, block, None)
 
@@ -95,8 +97,9 @@ class Ledger:
         else:
             name, version = known.event.id, known.event.version + 1
         event = replace(event, id=name, version=version, status=status)
-        self._store.send(event)
-        return self._put(Known(event, block, number))
+        known = self._replace(Known(event, block, number))
+        self._store.send(known)
+        return known
 
     def _new_name(self, name: str) -> tuple[str, int]:
         """The id and version of a new event; one that was retracted may come back."""
@@ -110,12 +113,11 @@ class Ledger:
             candidate = f"{name}{suffix}"
         raise AssertionError(f"a thousand events have the id {name}")
 
-    def _put(self, known: Known) -> Known:
+    def _replace(self, known: Known) -> Known:
         old = self._known.get(known.event.id)
         if old is not None:
             self._unindex(old)
         self._index(known)
-        self._store.put_event(known)
         return known
 
     def _index(self, known: Known) -> None:

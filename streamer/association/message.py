@@ -7,8 +7,9 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Literal, get_args
 
 from streamer.errors import DataError
@@ -88,14 +89,12 @@ class Event:
 
     def to_fields(self) -> dict[str, str]:
         """The same as flat text fields for a Redis stream; `arrivals` is a JSON array."""
-        return {
-            name: value if isinstance(value, str) else json.dumps(value)
-            for name, value in self._members().items()
-        }
+        return as_fields(self._members())
 
     def _members(self) -> dict[str, Any]:
-        members = {name: value for name, value in asdict(self).items() if value is not None}
-        return {"v": EVENT_VERSION} | members
+        # Not `asdict`, which copies everything deeply: ten times slower.
+        members = {"v": EVENT_VERSION} | _present(self)
+        return members | {"arrivals": [_present(arrival) for arrival in self.arrivals]}
 
     @classmethod
     def from_json(cls, text: str) -> "Event":
@@ -132,6 +131,23 @@ class Event:
         if event.status not in get_args(Status):
             raise DataError(f"event message {event.id}: {event.status!r} is no status")
         return event
+
+
+def as_fields(members: Mapping[str, Any]) -> dict[str, str]:
+    """The members of the JSON object as flat text fields."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in members.items()
+    }
+
+
+def _present(message: Any) -> dict[str, Any]:
+    """The fields that have a value."""
+    names = message.__slots__
+    values = dict(zip(names, attrgetter(*names)(message), strict=True))
+    if None in values.values():
+        return {name: value for name, value in values.items() if value is not None}
+    return values
 
 
 def _is_number(kind: object) -> bool:

@@ -53,9 +53,14 @@ class Settled:
         return frozenset(arrival.pick_id for arrival in self.event.arrivals)
 
     @cached_property
+    def text(self) -> str:
+        """The event as JSON."""
+        return self.event.to_json()
+
+    @cached_property
     def digest(self) -> bytes:
         """Equal for equal events."""
-        text = f"{self.event.to_json()}{self.spread}"
+        text = f"{self.text}{self.spread}"
         return hashlib.sha1(text.encode(), usedforsecurity=False).digest()
 
 
@@ -107,6 +112,12 @@ class Settler(Protocol):
     """A profile: how the events of a block are found."""
 
     grid: Grid
+    n_stations: int
+
+    @property
+    def searcher(self) -> Best | None:
+        """Whose search grids others may use."""
+        ...
 
     def settle(self, scene: Scene) -> list[Settled]:
         """The events of the block, by time."""
@@ -149,8 +160,14 @@ class SettleBest:
     def __init__(self, network: Network, rules: BestParameters, law: Attenuation) -> None:
         self._network = network
         self._law = law
+        self.n_stations = len(network.stations)
         self._best = Best(network, rules)
         self.grid = Grid.of(network, self._best.odds_span_s)
+
+    @property
+    def searcher(self) -> Best:
+        """Whose search grids others may use."""
+        return self._best
 
     def settle(self, scene: Scene) -> list[Settled]:
         """The events of the block, by time."""
@@ -193,12 +210,14 @@ class SettleReal:
         self, network: Network, engine: RealEngine, settings: AssociationConfig, law: Attenuation
     ) -> None:
         self._network = network
+        self.n_stations = len(network.stations)
         self._best = settings.best
         self._engine = engine
         self._law = law
         self._separation_s = settings.real.event_separation_s
         self._initial = initial_errors(network, settings.best)
         self.grid = Grid.of(network, 0.0)
+        self.searcher: Best | None = None
 
     def settle(self, scene: Scene) -> list[Settled]:
         """The events of the block, by time."""
@@ -306,7 +325,6 @@ class Catalogue:
 
     def _scene(self, block: int) -> Scene:
         grid = self.settler.grid
-        alive = range(block - grid.alive_blocks, block + AHEAD + 1)
         return Scene(
             block=block,
             chunks=tuple(map(self._chunk, grid.seen(block))),
@@ -314,8 +332,18 @@ class Catalogue:
                 one for b in range(block - grid.behind, block) for one in self._events(b)
             ),
             teachers=tuple(self.teachers(block)),
-            alive=frozenset[int]().union(*map(self._present, alive)),
+            alive=self._alive(block),
         )
+
+    def _alive(self, block: int) -> frozenset[int]:
+        """The stations that have picks in or shortly before the blocks that are looked at."""
+        alive: set[int] = set()
+        newest = block + AHEAD
+        for each in range(newest, block - self.settler.grid.alive_blocks - 1, -1):
+            alive |= self._present(each)
+            if len(alive) == self.settler.n_stations:
+                break
+        return frozenset(alive)
 
     def _events(self, block: int) -> Sequence[Settled]:
         run = self.runs.get(block)

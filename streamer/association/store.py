@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamer.association.message import Event
+from streamer.association.message import Event, as_fields
 from streamer.association.pickfiles import PickRow
 from streamer.association.settle import Run, Settled
 from streamer.errors import CannotCreateError, DataError, StolenError
@@ -32,7 +32,8 @@ CREATE TABLE events (
     id TEXT PRIMARY KEY, t_ns INTEGER NOT NULL, block INTEGER, number INTEGER,
     message TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX events_by_time ON events (t_ns);
-CREATE TABLE outbox (n INTEGER PRIMARY KEY AUTOINCREMENT, message TEXT NOT NULL);
+CREATE TABLE outbox (
+    n INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, message TEXT NOT NULL);
 CREATE TABLE tallies (block INTEGER PRIMARY KEY, counts TEXT NOT NULL);
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
@@ -65,6 +66,19 @@ class Known:
     event: Event
     block: int | None
     number: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """A message that waits, with its number."""
+
+    n: int
+    name: str
+    text: str
+
+    def to_fields(self) -> dict[str, str]:
+        """Flat text fields."""
+        return as_fields(json.loads(self.text))
 
 
 class Store:
@@ -156,7 +170,7 @@ class Store:
 
     def put_run(self, block: int, run: Run) -> None:
         """Keep what came of a block."""
-        events = json.dumps([[one.event.to_json(), one.spread] for one in run.events])
+        events = json.dumps([[one.text, one.spread] for one in run.events])
         self._db.execute("INSERT OR REPLACE INTO runs VALUES (?,?,?)", (block, run.digest, events))
 
     def runs(self) -> Iterator[tuple[int, Run]]:
@@ -169,26 +183,34 @@ class Store:
             yield block, Run(digest, events)
 
     def put_event(self, known: Known) -> None:
-        """Keep the last version of an event."""
+        """Keep where the last version of an event comes from."""
+        self._put_event(known)
+
+    def _put_event(self, known: Known) -> str:
         event = known.event
+        message = event.to_json()
         self._db.execute(
             "INSERT OR REPLACE INTO events VALUES (?,?,?,?,?)",
-            (event.id, event.t_ns, known.block, known.number, event.to_json()),
+            (event.id, event.t_ns, known.block, known.number, message),
         )
+        return message
 
     def events(self) -> Iterator[Known]:
         """The last version of each event that is remembered."""
         for message, block, number in self._db.execute("SELECT message, block, number FROM events"):
             yield Known(Event.from_json(message), block, number)
 
-    def send(self, event: Event) -> None:
-        """Leave a message to be sent."""
-        self._db.execute("INSERT INTO outbox (message) VALUES (?)", (event.to_json(),))
+    def send(self, known: Known) -> None:
+        """Leave a version to be sent, and keep it as the last one of the event."""
+        message = self._put_event(known)
+        self._db.execute(
+            "INSERT INTO outbox (name, message) VALUES (?,?)", (known.event.name, message)
+        )
 
-    def unsent(self, most: int) -> list[tuple[int, Event]]:
-        """The next messages to be sent, with their numbers."""
-        query = "SELECT n, message FROM outbox ORDER BY n LIMIT ?"
-        return [(n, Event.from_json(text)) for n, text in self._db.execute(query, (most,))]
+    def unsent(self, most: int) -> list["Unsent"]:
+        """The next messages to be sent."""
+        query = "SELECT n, name, message FROM outbox ORDER BY n LIMIT ?"
+        return [Unsent(*row) for row in self._db.execute(query, (most,))]
 
     def sent(self, up_to: int) -> None:
         """Messages up to this number have been sent."""

@@ -144,9 +144,13 @@ class Window:
 
     def _fast_at(self, block: int) -> Fast:
         if self._fast is None:
-            self._fast = Fast(self._network, self._fast_rules, self.grid.start_ns(block))
+            self._fast = self._new_fast(self.grid.start_ns(block))
             self._count_all(self._fast)
         return self._fast
+
+    def _new_fast(self, epoch_ns: int) -> Fast:
+        like = self._catalogue.settler.searcher
+        return Fast(self._network, self._fast_rules, epoch_ns, like)
 
     def _count_all(self, fast: Fast) -> None:
         for known in self._ledger.standing():
@@ -430,7 +434,7 @@ class Window:
         for block, run in self._store.runs():
             self._catalogue.put(block, run)
         if meta["fast"] is not None:
-            self._fast = Fast(self._network, self._fast_rules, meta["fast"]["epoch_ns"])
+            self._fast = self._new_fast(meta["fast"]["epoch_ns"])
             self._count_all(self._fast)
             picks = self._store.picks_in_use(meta["fast"]["since_ns"])
             self._fast.load(meta["fast"], picks)

@@ -269,8 +269,8 @@ class Worker:
         while rows := self._store.unsent(SENT):
             if not self._lease.held:
                 return
-            await self._events.publish([event for _, event in rows])
-            self._store.sent(rows[-1][0])
+            await self._events.publish(rows)
+            self._store.sent(rows[-1].n)
             self.counts["messages"] += len(rows)
 
     async def _publish_shares(self) -> None:

@@ -131,7 +131,7 @@ class PickConsumer:
                 await self._client.xack(self.key, GROUP, *entries)
 
     async def bury(self, delivery: Delivery, reason: str) -> None:
-        """Put a message that cannot be used among the dead, once, and be done with it."""
+        """Put a message that cannot be used among the dead, and be done with it."""
         message = {
             "reason": reason,
             "stream": self.key,
@@ -141,7 +141,7 @@ class PickConsumer:
             "fields": json.dumps(delivery.fields),
         }
         with explained(self.server):
-            async with self._client.pipeline(transaction=True) as pipeline:
+            async with self._client.pipeline(transaction=False) as pipeline:
                 pipeline.xadd(
                     f"{self._prefix}:dead", message, maxlen=DEAD_ENTRIES, approximate=True
                 )

@@ -58,7 +58,7 @@ def finish(window, until_ns):
 
 def told(window) -> list[Event]:
     """All messages so far, in order."""
-    return [event for _, event in window._store.unsent(10**6)]
+    return [Event.from_fields(row.to_fields()) for row in window._store.unsent(10**6)]
 
 
 def anonymous(events):

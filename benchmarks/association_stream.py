@@ -1,0 +1,129 @@
+"""How many P picks a second the association worker takes: its window on picks as they would come.
+
+    python benchmarks/association_stream.py ../shared/assoc/synth/regional [...] [--profile best]
+
+Messages are decoded, taken in batches as from Redis, kept in SQLite, made into preliminary events,
+settled, and left to be sent: all of the worker but the sockets. CPU seconds of one core, after a
+first run that compiles; the settled events are compared with those of the batch.
+"""
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from streamer.association.message import Event, latest_events
+from streamer.association.network import Network
+from streamer.association.offline import settled_events
+from streamer.association.parameters import AssociationConfig
+from streamer.association.pickfiles import PickRow, read_picks
+from streamer.association.real_files import real_parameters
+from streamer.association.stations import read_stations
+from streamer.association.store import Store, Unsent
+from streamer.association.velocity import LayeredModel
+from streamer.association.window import Window
+from streamer.picks import Pick
+
+BATCH = 200
+LAG_NS = 20 * 10**9  # how far behind the newest publication picks are taken to be complete
+
+
+def messages(folder: Path, rows: list[PickRow]) -> list[dict[str, str]]:
+    """Pick messages in order of their ingest times, the amplitudes as Wood-Anderson ones."""
+    lines = (folder / "picks.csv").read_text().splitlines()
+    column = lines[0].split(",").index("ingest")
+    ingest_s = {line.split(",")[0]: float(line.split(",")[column]) for line in lines[1:]}
+    picks = []
+    for row in rows:
+        made_ns = round(ingest_s[row.id] * 1e9)
+        pick = Pick(
+            id=row.id, rev=0, status="new", net=row.code[0], sta=row.code[1], loc="", cha="HHZ",
+            phase=row.phase, t_ns=row.t_ns, prob=row.prob, model="m", model_sha="0", cfg="0",
+            agency="XX", author="benchmark", data_ns=made_ns, made_ns=made_ns, amp=row.amp,
+            amp_unit="mm",
+        )  # fmt: skip
+        picks.append(pick)
+    return [pick.to_fields() for pick in sorted(picks, key=lambda pick: pick.made_ns)]
+
+
+def stream(
+    network: Network, rules: AssociationConfig, fields: list[dict[str, str]]
+) -> list[Unsent]:
+    """All messages that the worker would publish."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "association.sqlite")
+        window = Window(store, network, rules)
+        sent: list[Unsent] = []
+        newest_ns = 0
+        for start in range(0, len(fields), BATCH):
+            with store.transaction():
+                for each in fields[start : start + BATCH]:
+                    pick = Pick.from_fields(each)
+                    window.take(pick, pick.made_ns)
+                    newest_ns = max(newest_ns, pick.made_ns)
+                    while window.advance(newest_ns - LAG_NS):
+                        continue
+                window.save()
+            rows = store.unsent(10_000)
+            sent += rows
+            store.sent(rows[-1].n if rows else 0)
+        with store.transaction():
+            while window.advance(newest_ns + 3600 * 10**9):
+                continue
+        sent += store.unsent(10**6)
+        store.close()
+    return sent
+
+
+def nameless(events: list[Event]) -> list[Event]:
+    return [replace(event, id="", version=1, status="final") for event in events]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--profile", choices=("best", "real"), default="best")
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    arguments = parser.parse_args()
+    results = []
+    for folder in arguments.folders:
+        config = json.loads((folder / "config.json").read_text())
+        layers = config["model"]
+        model = LayeredModel.from_layers(
+            zip(layers["tops"], layers["vp"], layers["vs"], strict=True)
+        )
+        network = Network.build(read_stations(folder / "stations.csv"), model)
+        rows, _ = read_picks(folder / "picks.csv")
+        real = real_parameters(config["real"], config["lat0"])
+        rules = AssociationConfig(profile=arguments.profile, real=real)
+        fields = messages(folder, rows)
+        stream(network, rules, fields[:500])
+        start_s = time.process_time()
+        sent = stream(network, rules, fields)
+        cpu_s = time.process_time() - start_s
+        told = [Event.from_fields(each.to_fields()) for each in sent]
+        same = nameless(latest_events(told)) == nameless(settled_events(network, rows, rules))
+        n_p = sum(row.phase == "P" for row in rows)
+        result = {
+            "set": folder.name,
+            "profile": arguments.profile,
+            "stations": len(network.stations),
+            "picks": len(rows),
+            "p_per_s": round(n_p / cpu_s),
+            "cpu_s": round(cpu_s, 2),
+            "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "messages": dict(Counter(event.status for event in told)),
+            "settled_is_batch": same,
+        }
+        results.append(result)
+        print(json.dumps(result), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
