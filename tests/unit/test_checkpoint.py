@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import MutableMapping
 from math import inf
 from pathlib import Path
 
@@ -114,11 +115,15 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch):
 class StillEngine:
     """An engine without stations, in the state of a checkpoint."""
 
+    def __init__(self, **gaps_s: float) -> None:
+        self.gaps_s = gaps_s
+
     def judged(self) -> dict[str, Judged]:
         return dict(CHECKPOINT.judged)
 
     def take_restart_gaps(self) -> dict[str, float]:
-        return {}
+        gaps, self.gaps_s = self.gaps_s, {}
+        return gaps
 
 
 class Gate:
@@ -177,3 +182,19 @@ def test_a_disk_that_hangs_does_not_hold_up_the_shutdown(tmp_path: Path):
         assert keeper.counts["checkpoints_failed"] == 1
 
     asyncio.run(scenario())
+
+
+def test_data_that_a_server_no_longer_has_are_told_once_for_all_stations(tmp_path: Path):
+    async def scenario() -> list[MutableMapping[str, object]]:
+        gate = Gate()
+        gate.opened.set()
+        engine = StillEngine(short=2.0, long=40.0)
+        keeper = Keeper(tmp_path, engine, Ledger({}, {}), gate, lambda: 0)
+        with capture_logs() as lines:
+            await keeper.keep()
+            await keeper.keep()
+        return lines
+
+    (line,) = asyncio.run(scenario())
+    assert line["event"] == "restart_gap"
+    assert (line["stations"], line["longest_s"], line["names"]) == (2, 40.0, ["long", "short"])
