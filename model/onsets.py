@@ -37,6 +37,8 @@ class OnsetDetector:
         self.separation_samples = separation_samples
         self._limits = np.array(thresholds, dtype=np.float32)[:, None]
         self._trace: Trace = np.zeros((len(thresholds), 0), dtype=np.float32)
+        self._silence: Trace = np.zeros((len(thresholds), 2 * separation_samples), dtype=np.float32)
+        self._silent = True  # all that is kept is 0
         self._start = 0  # index of the first kept sample
         self._undecided = 0
         # First sample that may be an onset, by phase: after `finish` one may lie just behind us.
@@ -69,13 +71,24 @@ class OnsetDetector:
             self._start = self._undecided = start
             self._free_from = [start] * len(self.thresholds)
             self._trace = self._trace[:, :0]
+            self._silent = True
+        if self._silent and not probability.any():  # nearly always
+            return self._pass_over(start + probability.shape[1])
         self._trace = np.concatenate([self._trace, probability], axis=1)
         onsets = self._decide(self.end - self.separation_samples)
         keep = max(self._undecided - self.separation_samples, self._start)
         # A copy, or what is kept would keep the traces of a whole batch of stations in memory.
         self._trace = self._trace[:, keep - self._start :].copy()
         self._start = keep
+        self._silent = not self._trace.any()
         return onsets
+
+    def _pass_over(self, end: int) -> list[Onset]:
+        """Continue silent traces by silence."""
+        self._undecided = max(end - self.separation_samples, self._undecided)
+        self._start = max(self._undecided - self.separation_samples, self._start)
+        self._trace = self._silence[:, : end - self._start]
+        return []
 
     def finish(self) -> list[Onset]:
         """No more samples for now: judge what is left with what there is.
@@ -96,8 +109,8 @@ class OnsetDetector:
             return onsets
         for phase, trace in enumerate(self._trace):
             first_free = max(first, self._free_from[phase] - self._start)
-            for position in np.flatnonzero(reached[phase, first_free:]):
-                peak = first_free + int(position)
+            places = first_free + np.flatnonzero(reached[phase, first_free:])
+            for peak in places[_stands_out(trace, places)].tolist():
                 if self._is_highest(trace, peak):
                     index = self._start + _centroid(trace, peak, self.separation_samples)
                     onsets.append(Onset(phase, index, float(trace[peak])))
@@ -109,6 +122,13 @@ class OnsetDetector:
         left = max(peak - self.separation_samples, 0)
         around = trace[left : peak + self.separation_samples + 1]
         return left + int(np.argmax(around)) == peak
+
+
+def _stands_out(trace: Trace, places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which places are higher than the sample before and no lower than that behind."""
+    here = trace[places]
+    before, behind = trace[places - 1], trace[np.minimum(places + 1, len(trace) - 1)]
+    return ((here > before) | (places == 0)) & (here >= behind)
 
 
 def _centroid(trace: Trace, peak: int, reach: int) -> float:

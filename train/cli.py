@@ -147,6 +147,27 @@ def _export(run_folder: Path, paths: "Paths", **options: Any) -> None:
 
 
 @main.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@_data
+@_cache
+@click.option("--native", multiple=True, help="Data sets fed sample for sample: 100 are a second.")
+@click.option("--leave-out", multiple=True, help="Data sets only to check it on.")
+def gate(artifact: Path, target: Path, data: Path, **options: Any) -> None:
+    """Write ARTIFACT with a gate as TARGET.safetensors and TARGET.json.
+
+    The gate leaves out the finer half of the network where it can find nothing. It is fitted to
+    what the network makes of all recordings but those left out, which are checked, too.
+    """
+    from train import gates
+    from train.config import Paths
+
+    paths = Paths(data=data, cache=options["cache"] or target.parent / "cache", out=target)
+    for line in gates.write(artifact, paths, options["native"], options["leave_out"]):
+        click.echo(line)
+
+
+@main.command()
 @click.argument("artifacts", nargs=-1, metavar="[[NAME=]ARTIFACT]...")
 @_data
 @_cache

@@ -115,7 +115,9 @@ def load_network(picking: PickingConfig) -> Inference | WindowInference:
     it is none that picks P and S, or UnavailableError if its weights are not here.
     """
     if picking.model is None:
-        return Inference(load_artifact(picking.weights), previews=picking.provisional)
+        artifact = load_artifact(picking.weights)
+        least = min(_thresholds(picking, artifact.card.thresholds))
+        return Inference(artifact, previews=picking.provisional, least=least)
     try:
         return WindowInference(seisbench_model.load(picking.model))
     except seisbench_model.UnusableModelError as error:
@@ -136,15 +138,16 @@ def load_artifact(weights: Path | None) -> Artifact:
         ) from error
 
 
+def _thresholds(picking: PickingConfig, otherwise: tuple[float, float]) -> tuple[float, float]:
+    """Of P and S, `otherwise` where none are configured."""
+    return picking.threshold_p or otherwise[0], picking.threshold_s or otherwise[1]
+
+
 def _provenance(config: Config, network: Identity) -> Provenance:
-    threshold_p, threshold_s = network.thresholds
     return Provenance(
         model=network.name,
         model_sha=network.sha,
-        thresholds=(
-            config.picking.threshold_p or threshold_p,
-            config.picking.threshold_s or threshold_s,
-        ),
+        thresholds=_thresholds(config.picking, network.thresholds),
         separation_samples=network.separation_samples,
         sampling=tuple((rule.pattern, rule.mode) for rule in config.waveforms.sampling),
         agency=config.agency,

@@ -56,9 +56,13 @@ class Identity:
 
 
 class Inference:
-    """Preprocessing and network of one artifact, as a stream; with previews if they are wanted."""
+    """Preprocessing and network of one artifact, as a stream; with previews if they are wanted.
 
-    def __init__(self, artifact: Artifact, *, previews: bool = True) -> None:
+    Nobody looks at probabilities under `least`. They may come as 0: the gate of the artifact is
+    used if it may be.
+    """
+
+    def __init__(self, artifact: Artifact, *, previews: bool = True, least: float = 0.0) -> None:
         prepare_process()
         card = artifact.card
         self.identity = Identity(
@@ -76,7 +80,11 @@ class Inference:
         self._rows = SILENCE + 1
         self._free: list[int] = []  # rows of stations that are gone
         with torch.inference_mode():
-            self._network = StreamingNetwork(artifact.model)
+            gate = artifact.gate
+            trusted = gate is not None and gate.config.trusted_from <= least
+            self._network = StreamingNetwork(
+                artifact.model, gate if trusted else None, PREVIEW_BLOCKS
+            )
         self._normaliser = initial_state((1, SLOT_COUNT), card.preprocess)
         self._lively = np.zeros((1, RISE_BLOCKS, SLOT_COUNT), dtype=np.float32)
         self._valid = np.zeros((1, SLOT_COUNT, self.context.kept), dtype=bool)
@@ -111,8 +119,9 @@ class Inference:
             samples, valid, self._preprocess, self._normaliser[rows]
         )
         x = np.ascontiguousarray(prepared.transpose(0, 2, 1))
-        previews = self._preview(batch, rows, x) if self._previews else [()] * len(batch)
-        probability = self._run(rows, x)
+        wanted = self._wanted(rows, x) if self._previews else None
+        probability, previewed = self._run(rows, x, wanted)
+        previews = _by_step(batch, wanted, previewed)
         known = np.concatenate([self._valid[rows], valid], axis=2)
         self._valid[rows] = known[..., -self.context.kept :]
         return self._responses(batch, probability, known, previews)
@@ -124,7 +133,8 @@ class Inference:
         self._copy(rows, lent)
         blocks = self.context.network
         silence = np.zeros((len(rows), blocks * BLOCK, SLOT_COUNT), dtype=np.float32)
-        probability = self._run(lent, silence)[..., : self._network.lag_samples]
+        probability, _ = self._run(lent, silence)
+        probability = probability[..., : self._network.lag_samples]
         return self._responses(batch, probability, self._valid[rows], [()] * len(batch))
 
     def _responses(
@@ -147,39 +157,23 @@ class Inference:
             responses.append(Response(start, probability[n], origin, known[n], previews[n]))
         return responses
 
-    def _run(self, rows: npt.NDArray[np.int64], x: Floats) -> Floats:
-        """Normalised samples (B, T, 3) through the stream: probabilities (B, 2, T)."""
-        logits = self._network.advance(torch.from_numpy(rows), torch.from_numpy(x))
-        return torch.sigmoid(logits).transpose(0, 1).contiguous().numpy()
+    def _run(
+        self, rows: npt.NDArray[np.int64], x: Floats, wanted: npt.NDArray[np.int64] | None = None
+    ) -> tuple[Floats, Floats]:
+        """Normalised samples (B, T, 3) through the stream: probabilities (B, 2, T).
 
-    def _preview(
-        self, batch: list[Step], rows: npt.NDArray[np.int64], x: Floats
-    ) -> list[tuple[tuple[int, Floats], ...]]:
-        """Previews at the ends of the new blocks in which something may have begun."""
+        And (K, 2, n) of the previews that are wanted: (K, 2), of which rows after which blocks.
+        """
+        previews = None if wanted is None or not len(wanted) else torch.from_numpy(wanted)
+        logits = self._network.advance(torch.from_numpy(rows), torch.from_numpy(x), previews)
+        final, early = (torch.sigmoid(each).transpose(0, 1).contiguous().numpy() for each in logits)
+        return final, early
+
+    def _wanted(self, rows: npt.NDArray[np.int64], x: Floats) -> npt.NDArray[np.int64]:
+        """Where previews are wanted, (K, 2): new blocks in which something may have begun."""
         lively = np.concatenate([self._lively[rows], liveliness(x)], axis=1)
         self._lively[rows] = lively[:, -RISE_BLOCKS:]
-        wanted = np.argwhere(rises(lively))
-        found: dict[int, list[tuple[int, Floats]]] = defaultdict(list)
-        if len(wanted):
-            which, place = np.unique(wanted[:, 0], return_inverse=True)
-            before = self.context.network + PREVIEW_BLOCKS - 1
-            recent = self._network.recent(torch.from_numpy(rows[which]), before)
-            known = torch.cat([recent, torch.from_numpy(x[which])], dim=1)
-            length = (before + 1) * BLOCK
-            windows = torch.stack(
-                [
-                    known[n, block * BLOCK : block * BLOCK + length]
-                    for n, block in zip(place.tolist(), wanted[:, 1].tolist(), strict=True)
-                ]
-            )
-            for start in range(0, len(wanted), WINDOWS_AT_ONCE):
-                part = slice(start, start + WINDOWS_AT_ONCE)
-                logits = self._network.preview(windows[part], PREVIEW_BLOCKS)
-                probability = torch.sigmoid(logits).transpose(0, 1).contiguous().numpy()
-                for (n, block), preview in zip(wanted[part].tolist(), probability, strict=True):
-                    end = (batch[n].first_block + block + 1) * BLOCK
-                    found[n].append((end, preview))
-        return [tuple(found[n]) for n in range(len(batch))]
+        return np.argwhere(rises(lively))
 
     def _grow(self, more: int = 0) -> None:
         """Have as many rows as were given out, and some more."""
@@ -198,6 +192,18 @@ class Inference:
         self._lively[target] = self._lively[source]
         self._valid[target] = self._valid[source]
         self._network.copy(torch.from_numpy(source), torch.from_numpy(target))
+
+
+def _by_step(
+    batch: list[Step], wanted: npt.NDArray[np.int64] | None, previewed: Floats
+) -> list[tuple[tuple[int, Floats], ...]]:
+    """The previews of each step that show anything, each with the sample at which it ends."""
+    found: list[list[tuple[int, Floats]]] = [[] for _ in batch]
+    if wanted is not None:
+        for (n, block), preview in zip(wanted.tolist(), previewed, strict=True):
+            if preview.any():
+                found[n].append(((batch[n].first_block + block + 1) * BLOCK, preview))
+    return [tuple(each) for each in found]
 
 
 def resampled(batch: list[Step]) -> npt.NDArray[np.float64]:

@@ -1,0 +1,223 @@
+"""The gate of a finished MSNet: which cells of its coarsest decoder map may hold an onset.
+
+It learns from all recordings there are, picked or not: its teacher is the network itself. Its floor
+is the highest at which no onset of any recording is lost or moved, lowered by a margin.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from model import artifact as artifact_file
+from model.artifact import Artifact
+from model.gate import BEHIND_CELLS, Gate, GateConfig
+from model.msnet import MSNet
+from model.onsets import find_onsets
+from model.preprocess import BLOCK, normalise
+from streamer.errors import CannotCreateError, DataError
+from train.config import Paths
+from train.datasets import Record, blocks, load_records, rows, take
+
+TRUSTED_FROM = 0.1  # the lowest threshold of onsets that it is made and checked for
+FLOORS = np.arange(-12.0, 6.0, 0.5)
+MARGIN = 1.0  # by which the floor is lower than it had to be
+
+# Cells with half of the trusted probability are to be found, too: a margin for onsets that the
+# recordings do not have.
+_FOUND_FROM = TRUSTED_FROM / 2
+_STEPS, _RATE, _DECAY = 3000, 5e-3, 1e-3
+_HELD, _OTHERS, _HARD = 1024, 512, 512  # cells of a step: with something, any, and the hardest
+_HARD_EVERY, _HARD_SHARE = 750, 1 / 16
+_CERTAIN, _WEIGHT = 0.15, 5.0  # cells from this probability on count so many times
+_CHUNK_BLOCKS = 110
+_SHIFTS = (0, 50)  # samples by which the blocks of a recording begin later
+_VERTICAL_ONLY = 4  # every so many-th recording of the second shift has lost its horizontals
+
+Traces = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the network says of one recording: `cells` (n, channels), `probability` (2, T)."""
+
+    dataset: str
+    cells: Tensor
+    probability: Traces
+
+    @property
+    def highest(self) -> npt.NDArray[np.float32]:
+        """Probability of anything by cell (n,)."""
+        by_cell = self.probability.reshape(len(self.probability), len(self.cells), -1)
+        highest: npt.NDArray[np.float32] = by_cell.max(axis=(0, 2))
+        return highest
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a floor does to some recordings: onsets, those lost or changed, blocks let through."""
+
+    floor: float
+    onsets: int
+    changed: int
+    passed: float
+
+
+def samples(artifact: Artifact, records: Iterable[Record]) -> Iterator[Sample]:
+    """The recordings as the network sees them, each with its blocks at two places."""
+    for number, record in enumerate(records):
+        for shift in _SHIFTS:
+            length = (record.length - shift) // BLOCK * BLOCK
+            if length < BLOCK:
+                continue
+            raw = np.array(take(record.samples, shift, shift + length))
+            if shift and number % _VERTICAL_ONLY == 0:
+                raw[1:] = np.nan
+            x = normalise(raw, blocks(raw), artifact.card.preprocess)
+            yield Sample(record.dataset, *_seen(artifact.model, x))
+
+
+@torch.inference_mode()
+def _seen(model: MSNet, x: Traces) -> tuple[Tensor, Traces]:
+    """The coarsest map of the decoder (n, channels) float16, and probabilities (2, T)."""
+    context, cell = model.config.context_blocks, model.config.strides[-1]
+    padded = np.pad(x, ((0, 0), (context * BLOCK, context * BLOCK)))
+    decoder = model.decoder_a
+    cells, probabilities = [], []
+    for first in range(0, x.shape[1] // BLOCK, _CHUNK_BLOCKS):
+        stop = min(first + _CHUNK_BLOCKS, x.shape[1] // BLOCK) + 2 * context
+        levels = model.encoder(torch.from_numpy(padded[None, :, first * BLOCK : stop * BLOCK]))
+        coarse = decoder.block[0](torch.cat([levels[-2], decoder.up[0](levels[-1])], dim=1))
+        inner = coarse[0, :, context * cell : -context * cell]
+        cells.append(inner.t().to(torch.float16))
+        probability = torch.sigmoid(decoder(levels))[0, :, context * BLOCK : -context * BLOCK]
+        probabilities.append(probability.numpy())
+    return torch.cat(cells), np.concatenate(probabilities, axis=1)
+
+
+def fit(known: Sequence[Sample], seed: int = 0) -> Gate:
+    """A gate for cells like these; its floor is that of `lowest_floor`."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    cells = torch.cat([sample.cells for sample in known])
+    highest = torch.from_numpy(np.concatenate([sample.highest for sample in known]))
+    held, others = (
+        np.flatnonzero(each) for each in (highest >= _FOUND_FROM, highest < _FOUND_FROM)
+    )
+    gate = Gate(cells.shape[1], GateConfig(floor=0.0, trusted_from=TRUSTED_FROM))
+    optimizer = torch.optim.AdamW(gate.parameters(), _RATE, weight_decay=_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, _STEPS)
+    hard = others
+    for step in range(_STEPS):
+        if step and step % _HARD_EVERY == 0:
+            hard = _hardest(gate, cells, others)
+        chosen = np.concatenate(
+            [rng.choice(*each) for each in ((held, _HELD), (others, _OTHERS), (hard, _HARD))]
+        )
+        wanted = highest[chosen]
+        weight = torch.where(wanted > _CERTAIN, _WEIGHT, 1.0)
+        loss = nn.functional.binary_cross_entropy_with_logits(
+            gate(cells[chosen].float()), (wanted >= _FOUND_FROM).float(), weight
+        )
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+    return lowered(gate, lowest_floor(gate, known))
+
+
+def _hardest(gate: Gate, cells: Tensor, others: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Those of the `others` that score highest."""
+    score = scores(gate, cells)[others]
+    hardest: npt.NDArray[np.int64] = others[np.argsort(-score)[: int(len(others) * _HARD_SHARE)]]
+    return hardest
+
+
+@torch.inference_mode()
+def scores(gate: Gate, cells: Tensor) -> npt.NDArray[np.float32]:
+    """Of cells (n, channels): (n,)."""
+    parts = torch.split(cells, 1 << 16)
+    found: npt.NDArray[np.float32] = torch.cat([gate(part.float()) for part in parts]).numpy()
+    return found
+
+
+def lowered(gate: Gate, floor: float) -> Gate:
+    """The same gate with another floor."""
+    other = Gate(gate.hidden.in_features, GateConfig(floor=floor, trusted_from=TRUSTED_FROM))
+    other.load_state_dict(gate.state_dict())
+    return other
+
+
+def lowest_floor(gate: Gate, known: Sequence[Sample]) -> float:
+    """The highest of `FLOORS` up to which all leave every onset as it is, less the margin.
+
+    Raises ValueError if there is none.
+    """
+    harmless = None
+    for floor in FLOORS.tolist():
+        if any(check(gate, [sample], floor).changed for sample in known):
+            break
+        harmless = floor
+    if harmless is None:
+        raise ValueError("the gate loses onsets at every floor")
+    return float(harmless) - MARGIN
+
+
+def check(gate: Gate, known: Iterable[Sample], floor: float) -> Check:
+    """What becomes of the onsets at the trusted threshold if the gate has this floor."""
+    onsets = changed = passed = count = 0
+    for sample in known:
+        opened = scores(gate, sample.cells) >= floor
+        seen = opened.copy()
+        for behind in range(1, BEHIND_CELLS + 1):
+            seen[behind:] |= opened[:-behind]
+        mask = seen.repeat(sample.probability.shape[1] // len(seen))
+        thresholds = (TRUSTED_FROM,) * len(sample.probability)
+        before = find_onsets(sample.probability, thresholds)
+        after = find_onsets(np.where(mask, sample.probability, np.float32(0)), thresholds)
+        onsets += len(before)
+        changed += len(set(before) ^ set(after))
+        passed += int(mask.reshape(-1, BLOCK).any(axis=1).sum())
+        count += len(mask) // BLOCK
+    return Check(floor, onsets, changed, passed / max(count, 1))
+
+
+def write(
+    source: Path, paths: Paths, native: Sequence[str], left_out: Sequence[str]
+) -> Iterator[str]:
+    """Give the artifact `source` a gate and write it as `paths.out`; lines of what it does.
+
+    Raises DataError if there is no such artifact, or no gate for it, CannotCreateError if the files
+    cannot be written.
+    """
+    try:
+        plain, folded = (artifact_file.load(source, fold=fold) for fold in (False, True))
+    except artifact_file.ArtifactError as error:
+        raise DataError(str(error)) from error
+    names = {row["dataset"] for row in rows(paths.data / "traces.csv")}
+    records = load_records(paths.data, names, paths.cache, native=native)
+    known = list(samples(folded, records))
+    seen = [sample for sample in known if sample.dataset not in left_out]
+    try:
+        gate = fit(seen)
+    except ValueError as error:
+        raise DataError(f"{source}: {error}") from error
+    card = replace(plain.card, version=f"{datetime.now(UTC):%Y.%m.%d}")
+    try:
+        artifact_file.save(paths.out, plain.model, card, gate)
+    except OSError as error:
+        raise CannotCreateError(
+            f"cannot write the weights {paths.out}: {error.strerror}"
+        ) from error
+    yield f"floor {gate.config.floor}"
+    for name in sorted(names):
+        found = check(gate, (each for each in known if each.dataset == name), gate.config.floor)
+        yield (
+            f"{name}{', left out' if name in left_out else ''}: {found.changed} of {found.onsets} "
+            f"onsets lost or changed, {100 * found.passed:.1f} % of the blocks decoded"
+        )
