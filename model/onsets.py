@@ -128,7 +128,8 @@ def _stands_out(trace: Trace, places: npt.NDArray[np.int64]) -> npt.NDArray[np.b
     """Which places are higher than the sample before and no lower than that behind."""
     here = trace[places]
     before, behind = trace[places - 1], trace[np.minimum(places + 1, len(trace) - 1)]
-    return ((here > before) | (places == 0)) & (here >= behind)
+    higher: npt.NDArray[np.bool_] = (here > before) | (places == 0)
+    return higher & (here >= behind)
 
 
 def _centroid(trace: Trace, peak: int, reach: int) -> float:

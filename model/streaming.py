@@ -24,7 +24,7 @@ and no record: it forgets what lies `memory_blocks` back, and after a restart it
 replayed data, never read from a disk.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Self
@@ -34,13 +34,12 @@ import torch
 from torch import Tensor, nn
 
 from model.gate import BEHIND_CELLS, Gate
-from model.msnet import COMPONENTS, PHASES, Block, MSNet, MSNetConfig
+from model.msnet import COMPONENTS, PHASES, MSNet, MSNetConfig
+from model.stream_layers import Layer, convolution, head, patches, spread
 
 STATE_VERSION = 2  # of the layout; a change of order, shape or meaning counts it up
 PIECES_AT_ONCE = 64  # more gain nothing, and fall out of the caches of a processor
 SILENCE = 0  # the row of a station that has been silent for ever: the state to begin with
-
-Layer = Callable[[Tensor], Tensor]
 
 
 class Tail:
@@ -208,12 +207,12 @@ class StreamingNetwork:
         self._make_state(config)
 
         encoder, decoder = network.encoder, network.decoder_a
-        self._stem = _convolution(encoder.stem)
-        self._down = [_patches(layer) for layer in encoder.down]
-        self._encode = [_convolution(layer) for layer in encoder.block]
-        self._up = [_spread(layer) for layer in decoder.up][::-1]  # by level
-        self._decode = [_convolution(layer) for layer in decoder.block][::-1]
-        self._head = _head(decoder.head)
+        self._stem = convolution(encoder.stem)
+        self._down = [patches(layer) for layer in encoder.down]
+        self._encode = [convolution(layer) for layer in encoder.block]
+        self._up = [spread(layer) for layer in decoder.up][::-1]  # by level
+        self._decode = [convolution(layer) for layer in decoder.block][::-1]
+        self._head = head(decoder.head)
         for _ in range(2):  # all that is left of the zeros in the buffers is gone after the second
             silence = torch.zeros(1, self.memory_blocks * self._block, len(COMPONENTS))
             self.advance(torch.tensor([SILENCE]), silence)
@@ -441,62 +440,3 @@ def _parts_of(wanted: Tensor) -> Iterator[Tensor]:
 
 def _round_up(value: int, step: int) -> int:
     return -(-value // step) * step
-
-
-def _parts(layer: nn.Module) -> tuple[nn.Conv1d | nn.ConvTranspose1d, Layer]:
-    """The convolution of a layer, and what follows it. Raises ValueError unless it is folded."""
-    if isinstance(layer, Block):
-        if not isinstance(layer.norm, nn.Identity):
-            raise ValueError("the network of a stream must be folded: MSNet.fold()")
-        return layer.conv, layer.activation
-    if not isinstance(layer, nn.Conv1d | nn.ConvTranspose1d):
-        raise TypeError(f"{type(layer).__name__} is no layer of MSNet")
-    return layer, lambda x: x
-
-
-def _convolution(layer: nn.Module) -> Layer:
-    """(B, T + kernel - 1, C) -> (B, T, C')."""
-    conv, activation = _parts(layer)
-    bias, kernel = conv.bias, conv.kernel_size[0]
-    product = conv.weight.permute(2, 1, 0).flatten(0, 1).contiguous()
-    # An image of one row with its channels last is the fastest form of these convolutions.
-    weight = conv.weight[:, :, None].contiguous(memory_format=torch.channels_last)
-
-    def apply(x: Tensor) -> Tensor:
-        if x.shape[1] == kernel:  # one output a station
-            return activation(_affine(x.reshape(len(x), 1, -1), product, bias))
-        image = x[:, None].permute(0, 3, 1, 2)
-        y = nn.functional.conv2d(image, weight, bias)
-        return activation(y.permute(0, 2, 3, 1)[:, 0])
-
-    return apply
-
-
-def _patches(layer: nn.Module) -> Layer:
-    """A step down: (B, T, C) -> (B, T / stride, C'), patch by patch."""
-    conv, activation = _parts(layer)
-    bias, stride = conv.bias, conv.stride[0]
-    weight = conv.weight.permute(2, 1, 0).flatten(0, 1).contiguous()
-    return lambda x: activation(_affine(x.reshape(len(x), x.shape[1] // stride, -1), weight, bias))
-
-
-def _spread(layer: nn.Module) -> Layer:
-    """A step up: (B, T, C) -> (B, T x stride, C')."""
-    conv, activation = _parts(layer)
-    stride = conv.stride[0]
-    weight = conv.weight.permute(0, 2, 1).flatten(1).contiguous()
-    bias = None if conv.bias is None else conv.bias.repeat(stride)
-    return lambda x: activation(_affine(x, weight, bias).view(len(x), x.shape[1] * stride, -1))
-
-
-def _head(conv: nn.Conv1d) -> Layer:
-    """(B, T, C) -> (C', B, T): with so few outputs, far faster than outputs last."""
-    weight = conv.weight[:, :, 0].contiguous()
-    bias = torch.zeros(len(weight), 1) if conv.bias is None else conv.bias[:, None]
-    return lambda x: (weight @ x.flatten(0, 1).t()).add_(bias).view(-1, *x.shape[:2])
-
-
-def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    flat = x.reshape(-1, weight.shape[0])
-    y = flat @ weight if bias is None else torch.addmm(bias, flat, weight)
-    return y.view(*x.shape[:2], -1)

@@ -1,0 +1,69 @@
+"""The folded layers of MSNet with time before channels, in the forms that are fastest on a CPU."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from model.msnet import Block
+
+Layer = Callable[[Tensor], Tensor]
+
+
+def _parts(layer: nn.Module) -> tuple[nn.Conv1d | nn.ConvTranspose1d, Layer]:
+    """The convolution of a layer, and what follows it. Raises ValueError unless it is folded."""
+    if isinstance(layer, Block):
+        if not isinstance(layer.norm, nn.Identity):
+            raise ValueError("the network of a stream must be folded: MSNet.fold()")
+        return layer.conv, layer.activation
+    if not isinstance(layer, nn.Conv1d | nn.ConvTranspose1d):
+        raise TypeError(f"{type(layer).__name__} is no layer of MSNet")
+    return layer, lambda x: x
+
+
+def convolution(layer: nn.Module) -> Layer:
+    """(B, T + kernel - 1, C) -> (B, T, C')."""
+    conv, activation = _parts(layer)
+    bias, kernel = conv.bias, conv.kernel_size[0]
+    product = conv.weight.permute(2, 1, 0).flatten(0, 1).contiguous()
+    # An image of one row with its channels last is the fastest form of these convolutions.
+    weight = conv.weight[:, :, None].contiguous(memory_format=torch.channels_last)
+
+    def apply(x: Tensor) -> Tensor:
+        if x.shape[1] == kernel:  # one output a station
+            return activation(_affine(x.reshape(len(x), 1, -1), product, bias))
+        image = x[:, None].permute(0, 3, 1, 2)
+        y = nn.functional.conv2d(image, weight, bias)
+        return activation(y.permute(0, 2, 3, 1)[:, 0])
+
+    return apply
+
+
+def patches(layer: nn.Module) -> Layer:
+    """A step down: (B, T, C) -> (B, T / stride, C'), patch by patch."""
+    conv, activation = _parts(layer)
+    bias, stride = conv.bias, conv.stride[0]
+    weight = conv.weight.permute(2, 1, 0).flatten(0, 1).contiguous()
+    return lambda x: activation(_affine(x.reshape(len(x), x.shape[1] // stride, -1), weight, bias))
+
+
+def spread(layer: nn.Module) -> Layer:
+    """A step up: (B, T, C) -> (B, T x stride, C')."""
+    conv, activation = _parts(layer)
+    stride = conv.stride[0]
+    weight = conv.weight.permute(0, 2, 1).flatten(1).contiguous()
+    bias = None if conv.bias is None else conv.bias.repeat(stride)
+    return lambda x: activation(_affine(x, weight, bias).view(len(x), x.shape[1] * stride, -1))
+
+
+def head(conv: nn.Conv1d) -> Layer:
+    """(B, T, C) -> (C', B, T): with so few outputs, far faster than outputs last."""
+    weight = conv.weight[:, :, 0].contiguous()
+    bias = torch.zeros(len(weight), 1) if conv.bias is None else conv.bias[:, None]
+    return lambda x: (weight @ x.flatten(0, 1).t()).add_(bias).view(-1, *x.shape[:2])
+
+
+def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    flat = x.reshape(-1, weight.shape[0])
+    y = flat @ weight if bias is None else torch.addmm(bias, flat, weight)
+    return y.view(*x.shape[:2], -1)
