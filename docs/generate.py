@@ -51,34 +51,36 @@ def commands_page() -> str:
         " the man page `deploy/man/msnet-stream.1`.",
     ]
     for program, root in (("msnet-stream", stream_commands), ("msnet-train", train_commands)):
-        for path, command in walk(program, root):
-            parts += command_parts(path, command)
+        for path, context in walk(program, root):
+            parts += command_parts(path, context)
     return page(parts + exit_code_parts())
 
 
-def walk(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+def walk(
+    path: str, command: click.Command, parent: click.Context | None = None
+) -> Iterator[tuple[str, click.Context]]:
     """A command and all below it, in the order in which `--help` lists them."""
-    yield path, command
+    context = click.Context(command, parent, info_name=path, **command.context_settings)
+    yield path, context
     if isinstance(command, click.Group):
-        for name in command.list_commands(click.Context(command)):
-            yield from walk(f"{path} {name}", command.commands[name])
+        for name in command.list_commands(context):
+            yield from walk(f"{path} {name}", command.commands[name], context)
 
 
-def command_parts(path: str, command: click.Command) -> Iterator[str]:
+def command_parts(path: str, context: click.Context) -> Iterator[str]:
     """Heading, usage, meaning and options of one command."""
-    context = click.Context(command, info_name=path)
+    command = context.command
     yield f"{'#' * (2 + path.count(' '))} {path}"
     yield f"`{path} {' '.join(command.collect_usage_pieces(context))}`"
     yield inspect.cleandoc(command.help or "")
-    lines = [f"- `{names}`: {' '.join(told.split())}" for names, told in option_records(command)]
+    lines = [f"- `{names}`: {' '.join(told.split())}" for names, told in option_records(context)]
     if lines:
         yield "\n".join(lines)
 
 
-def option_records(command: click.Command) -> Iterator[tuple[str, str]]:
+def option_records(context: click.Context) -> Iterator[tuple[str, str]]:
     """Names and meaning of each option, but for `--help`."""
-    context = click.Context(command, info_name="")
-    for param in command.params:
+    for param in context.command.params:
         record = param.get_help_record(context) if isinstance(param, click.Option) else None
         if record is not None:
             yield record
@@ -139,8 +141,9 @@ def setting_rows(setting: Setting) -> Iterator[tuple[str, ...]]:
     below = [each for each in flat(setting.field.annotation) if is_section(each)]
     variable = ENV_PREFIX + setting.key.replace(".", "__").upper()
     named = f"`{setting.key}`" + ("" if below else f"<br>`{variable}`")
-    default = setting.field.examples[0] if setting.field.examples else setting.text
-    yield named, allowed(setting.field), f"`{default}`", setting.field.description or ""
+    # A default that depends on the host is told by the meaning.
+    default = "" if setting.field.default_factory else f"`{setting.text}`"
+    yield named, allowed(setting.field), default, setting.field.description or ""
     for model in below:
         for name, field in cast(type[BaseModel], model).model_fields.items():
             key = f"{setting.key}{'[]' if setting.text.startswith('[') else ''}.{name}"
@@ -209,9 +212,9 @@ def log_events_page() -> str:
 def manual() -> str:
     """The man page of msnet-stream, all commands on one page."""
     commands = [
-        (path, command.collect_usage_pieces(click.Context(command, info_name=path)),
-         inspect.cleandoc(command.help or ""), list(option_records(command)))
-        for path, command in walk("msnet-stream", stream_commands)
+        (path, context.command.collect_usage_pieces(context),
+         inspect.cleandoc(context.command.help or ""), list(option_records(context)))
+        for path, context in walk("msnet-stream", stream_commands)
     ]  # fmt: skip
     return man_page(__version__, commands, exit_codes())
 

@@ -1,5 +1,6 @@
 """What the documents take from the code is what the code says now."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,9 @@ def test_exit_codes_are_those_of_the_errors():
     from streamer.errors import ConfigError, StolenError
 
     assert {0, 1, 2, 130, 143, ConfigError.exit_code, StolenError.exit_code} <= set(exit_codes())
+    chapter = (ROOT / "README.md").read_text().partition("\n## Exit codes\n")[2]
+    told = re.findall(r"\b\d+\b", chapter.partition("\n## ")[0])
+    assert [int(code) for code in told] == list(exit_codes())
 
 
 def test_the_man_page_is_one(texts):
