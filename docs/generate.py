@@ -7,7 +7,7 @@ configuration. A test compares each file with what this gives.
 import inspect
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
@@ -21,7 +21,7 @@ from streamer.cli import main as stream_commands
 from streamer.config import ENV_PREFIX, Config, example_yaml
 from streamer.config_text import Setting, settings
 from streamer.log_events import EVENTS
-from streamer.metrics import SERIES
+from streamer.metrics import SERIES, WORKER_SERIES, Series
 from train.cli import main as train_commands
 
 ROOT = Path(__file__).parents[1]
@@ -179,10 +179,14 @@ def allowed(field: FieldInfo) -> str:
 
 def metrics_page() -> str:
     """Every exported series."""
-    rows = [
-        (f"`{s.name}`", s.kind, ", ".join(s.labels), s.meaning[0].upper() + s.meaning[1:] + ".")
-        for s in SERIES
-    ]
+
+    def rows(series: Iterable[Series]) -> list[tuple[str, ...]]:
+        return [
+            (f"`{s.name}`", s.kind, ", ".join(s.labels), s.meaning[0].upper() + s.meaning[1:] + ".")
+            for s in series
+        ]
+
+    heading = ("series", "kind", "labels", "meaning")
     return page([
         "# Metrics",
         BY_HAND,
@@ -190,7 +194,9 @@ def metrics_page() -> str:
         " station is an instrument: network, station, location code, band and instrument code. Data"
         " latency is SeisComP's \"delay\", feed latency its \"latency\". Alerts:"
         " [runbook.md](runbook.md); Prometheus and Grafana: [deployment.md](deployment.md).",
-        table(("series", "kind", "labels", "meaning"), rows),
+        table(heading, rows(SERIES)),
+        "`msnet-stream associate` serves these at `metrics.worker` (http://127.0.0.1:9109/metrics):",
+        table(heading, rows(WORKER_SERIES)),
     ])  # fmt: skip
 
 

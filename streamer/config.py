@@ -395,6 +395,20 @@ class MetricsConfig(_Section):
         description="Address of /metrics (Prometheus), /healthz and /readyz as host:port; null ="
         " none. Anybody who reaches it may read.",
     )
+    worker: Annotated[str, AfterValidator(_address)] | None = Field(
+        default="127.0.0.1:9109",
+        description="The same of the association worker.",
+    )
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port of `listen`."""
+        return None if self.listen is None else split_address(self.listen)
+
+    @property
+    def worker_address(self) -> tuple[str, int] | None:
+        """Host and port of `worker`."""
+        return None if self.worker is None else split_address(self.worker)
 
 
 class LogConfig(_Section):

@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
+from typing import Self
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -58,6 +59,17 @@ class HealthServer:
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
         log.info("metrics_listening", address=f"{self.host}:{self.port}")
         return True
+
+    @classmethod
+    def at(
+        cls,
+        address: tuple[str, int] | None,
+        metrics: Callable[[], bytes],
+        why_not_ready: Callable[[], str | None],
+    ) -> Self | None:
+        """One that listens; None without an address, or if it cannot listen there."""
+        server = None if address is None else cls(*address, metrics, why_not_ready)
+        return server if server is not None and server.open() else None
 
     def close(self) -> None:
         """Stop listening. May be called again."""

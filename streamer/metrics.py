@@ -59,12 +59,11 @@ SERIES: tuple[Series, ...] = (
     Series("msnet_station_timing_quality_percent", "gauge",
            "timing quality in the newest record (blockette 1001), where it is told", STATION),
     Series("msnet_seedlink_connected", "gauge", "1 while a SeedLink server is connected"),
-    Series("msnet_seedlink_reconnects_total", "counter", "connections that were lost or refused"),
+    Series("msnet_seedlink_reconnects_total", "counter",
+           "connections that ended or failed, and were made anew"),
     Series("msnet_seedlink_records_total", "counter",
            "records by what became of them (accepted, gap, overlap, late, duplicate, expired, "
            "future, rejected)", ("result",)),
-    Series("msnet_seedlink_disconnections_total", "counter",
-           "connections that ended or failed, and were made anew"),
     Series("msnet_seedlink_holes_total", "counter",
            "channels that did not go on where they had ended after a new connection"),
     Series("msnet_seedlink_packets_left_out_total", "counter",
@@ -93,12 +92,26 @@ SERIES: tuple[Series, ...] = (
     Series("msnet_config_last_reload_success_timestamp_seconds", "gauge",
            "when the configuration was last read without an error, POSIX s"),
 )  # fmt: skip
-_BY_NAME = {series.name: series for series in SERIES}
+WORKER_SERIES: tuple[Series, ...] = (
+    Series("msnet_association_picks_total", "counter",
+           "picks read, by what became of them (taken, duplicate, late, too_old, future, "
+           "unknown_station, crowded)", ("result",)),
+    Series("msnet_events_total", "counter", "versions of events, by their state", ("status",)),
+    Series("msnet_dead_letters_total", "counter", "messages that could not be used"),
+    Series("msnet_stream_lag", "gauge", "picks on the stream that a consumer group has not read",
+           ("group",)),
+    Series("msnet_association_watermark_age_seconds", "gauge",
+           "picks are known to be complete up to so long ago"),
+    Series("msnet_station_rsv_ratio", "gauge",
+           "Rsv/Pick: share of the picks of the last hour that have an event",
+           ("network", "station", "phase")),
+)  # fmt: skip
+_BY_NAME = {series.name: series for series in (*SERIES, *WORKER_SERIES)}
 
 Reading = Mapping[str, float | Mapping[tuple[str, ...], float]]
 
 
-class Metrics:
+class Exporter:
     """The registry of one process.
 
     `read` gives the present values by name of series, those with labels by the values of these; it
@@ -106,10 +119,21 @@ class Metrics:
     """
 
     def __init__(self, read: Callable[[], Reading]) -> None:
-        # A second series for every histogram, of no use here.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._registry.register(_Readings(read))
+
+    def render(self) -> bytes:
+        """All series in the text format of Prometheus."""
+        return generate_latest(self._registry)
+
+
+class Metrics(Exporter):
+    """Those of a picker, which has distributions too."""
+
+    def __init__(self, read: Callable[[], Reading]) -> None:
+        super().__init__(read)
+        # A second series for every histogram, of no use here.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._inference = self._histogram("msnet_inference_seconds", _INFERENCE_BUCKETS_S)
         self._batch = self._histogram("msnet_inference_batch_size", _BATCH_BUCKETS)
         latency = self._histogram("msnet_pick_latency_seconds", _LATENCY_BUCKETS_S)
@@ -125,10 +149,6 @@ class Metrics:
         self._latency["data"].observe((data_ns - t_ns) / NS_PER_S)
         self._latency["compute"].observe((now_ns - data_ns) / NS_PER_S)
         self._latency["total"].observe((now_ns - t_ns) / NS_PER_S)
-
-    def render(self) -> bytes:
-        """All series in the text format of Prometheus."""
-        return generate_latest(self._registry)
 
     def _histogram(self, name: str, buckets: Sequence[float]) -> Histogram:
         series = _BY_NAME[name]

@@ -11,8 +11,6 @@ from streamer import __version__
 from streamer.bus.asks import Answer, Ask
 from streamer.bus.publisher import Publisher
 from streamer.clock import Clock
-from streamer.config import split_address
-from streamer.http_health import HealthServer
 from streamer.metrics import Metrics, Reading
 from streamer.picking.engine import Engine
 from streamer.picking.report import PickTally, StationReport, reports
@@ -152,7 +150,6 @@ class Observer:
         return {
             "msnet_seedlink_reconnects_total": float(counts.get("disconnections", 0)),
             "msnet_seedlink_records_total": results,
-            "msnet_seedlink_disconnections_total": float(counts.get("disconnections", 0)),
             "msnet_seedlink_holes_total": float(counts.get("holes", 0)),
             "msnet_seedlink_packets_left_out_total": {
                 (reason,): float(counts.get(f"packets_{reason}", 0))
@@ -175,15 +172,6 @@ class Observer:
         (before_s, before), now_s = self._last, time.monotonic()
         self._last = (now_s, blocks)
         return (blocks - before) / max(now_s - before_s, 1e-3)
-
-
-def open_health_server(listen: str | None, observer: Observer) -> HealthServer | None:
-    """The server of metrics and health at `host:port`; None without address or free port."""
-    if listen is None:
-        return None
-    host, port = split_address(listen)
-    server = HealthServer(host, port, observer.metrics.render, observer.why_not_ready)
-    return server if server.open() else None
 
 
 def _of_stations(stations: list[StationReport]) -> Reading:

@@ -32,7 +32,8 @@ from streamer.config import Config
 from streamer.errors import DataError, MsnetError
 from streamer.health import Watchdog, notify
 from streamer.heart import Heart
-from streamer.observer import Observer, open_health_server
+from streamer.http_health import HealthServer
+from streamer.observer import Observer
 from streamer.picking.engine import Engine, build_engine
 from streamer.picking.pace import Pace
 from streamer.picking.track import Response, Step
@@ -83,7 +84,9 @@ async def run(
     observer.watch(line.totals, packets.qsize, lambda: receiver.connected, reloads)
     keys = HeartbeatKeys(server, config.redis.prefix, config.instance_name)
     heart = Heart(keys, observer, publisher, clock)
-    health = open_health_server(config.metrics.listen, observer)
+    health = HealthServer.at(
+        config.metrics.address, observer.metrics.render, observer.why_not_ready
+    )
     reloader = Reloader(
         config, reloads, lambda new: receiver.change_stations(feed_config(new).spec)
     )

@@ -21,7 +21,9 @@ from typing import Any
 import structlog
 
 from streamer import __version__
+from streamer.association.observe import WorkerObserver, age_s
 from streamer.association.offline import read_network
+from streamer.association.share import Share
 from streamer.association.store import Store
 from streamer.association.watermark import Watermark
 from streamer.association.window import NEVER_NS, Window
@@ -32,9 +34,10 @@ from streamer.clock import Clock
 from streamer.config import Config
 from streamer.errors import DataError, StolenError, UnavailableError
 from streamer.health import Watchdog, notify
+from streamer.http_health import HealthServer
+from streamer.metrics import Exporter
 from streamer.picks import Pick
 from streamer.shutdown import stop_on_signals
-from streamer.timebase import NS_PER_S
 
 log = structlog.get_logger()
 
@@ -173,6 +176,15 @@ class Worker:
         self._due = {"claim": 0.0, "stations": 0.0, "shares": 0.0}
         self._stations: dict[str, dict[str, Any]] = {}
         self._shown: set[str] = set()
+        self._shares: dict[tuple[str, str], Share] = {}
+        self._lag: int | None = None
+        self._observer = WorkerObserver(
+            counts=lambda: self.counts + self._window.counts,
+            watermark_age_s=lambda: age_s(self._window.watermark_ns, self._clock()),
+            shares=lambda: self._shares,
+            lag=lambda: self._lag,
+        )
+        self._health_address = config.metrics.worker_address
         self._rounds = 0
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -180,6 +192,10 @@ class Worker:
         watchdog = asyncio.create_task(Watchdog({"rounds": lambda: self._rounds}).run())
         reporting = asyncio.create_task(self._report())
         keeping = asyncio.create_task(self._lease.keep())
+        exporter = Exporter(self._observer.read)
+        health = HealthServer.at(
+            self._health_address, exporter.render, self._observer.why_not_ready
+        )
         down_since_s: float | None = None
         try:
             while not stop.is_set():
@@ -202,6 +218,8 @@ class Worker:
             watchdog.cancel()
             reporting.cancel()
             keeping.cancel()
+            if health is not None:
+                await asyncio.to_thread(health.close)
         log.info("stopped", **self.totals())
 
     async def _reconnect(self) -> None:
@@ -274,7 +292,8 @@ class Worker:
             self.counts["messages"] += len(rows)
 
     async def _publish_shares(self) -> None:
-        shares = self._window.shares.shares()
+        shares = self._shares = self._window.shares.shares()
+        self._lag = await self._consumer.lag()
         for (station, phase), share, collapsed in self._window.shares.changes(shares):
             event = "station_share_collapsed" if collapsed else "station_share_recovered"
             values = {"phase": phase, "share_1h": share.share_1h, "share_24h": share.share_24h}
@@ -297,9 +316,9 @@ class Worker:
 
     def totals(self) -> dict[str, object]:
         """All counters, and how far behind the clock the watermark is."""
-        behind_s = (self._clock() - self._window.watermark_ns) / NS_PER_S
+        behind_s = age_s(self._window.watermark_ns, self._clock())
         return {
-            "watermark_behind_s": round(behind_s, 1) if self._window.watermark_ns > 0 else None,
+            "watermark_behind_s": None if behind_s is None else round(behind_s, 1),
             "stations_not_waited_for": self._watermark.held_back,
             **dict(sorted((self.counts + self._window.counts).items())),
         }

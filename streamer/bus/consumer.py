@@ -161,6 +161,13 @@ class PickConsumer:
         with explained(self.server):
             return read_stations(await self._client.hgetall(f"{self._prefix}:stations"))
 
+    async def lag(self) -> int | None:
+        """Picks on the stream that have not been read; None where the server cannot tell."""
+        with explained(self.server):
+            groups = await self._client.xinfo_groups(self.key)
+        own = next((group for group in groups if group["name"] == GROUP), None)
+        return None if own is None else own.get("lag")
+
     async def put_shares(self, shares: Mapping[str, str], gone: Sequence[str]) -> None:
         """Set the shares of picks that have an event; drop those of stations that are gone."""
         with explained(self.server):

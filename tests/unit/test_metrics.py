@@ -12,10 +12,10 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamer.http_health import HealthServer
-from streamer.metrics import SERIES, Metrics
+from streamer.metrics import SERIES, WORKER_SERIES, Metrics
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-NAMES = {series.name for series in SERIES}
+NAMES = {series.name for series in (*SERIES, *WORKER_SERIES)}
 # What Prometheus itself adds to a histogram.
 SUFFIXES = ("_bucket", "_count", "_sum")
 
@@ -43,7 +43,10 @@ def test_every_series_that_the_dashboard_names_exists() -> None:
 
 def test_labels_in_alerts_are_those_of_their_series() -> None:
     """A summary with a label that does not exist would show an empty name."""
-    labels = {label for series in SERIES for label in series.labels} | {"instance", "job"}
+    labels = {label for series in (*SERIES, *WORKER_SERIES) for label in series.labels} | {
+        "instance",
+        "job",
+    }
     text = (DEPLOY / "prometheus" / "alerts.yml").read_text()
     assert set(re.findall(r"\$labels\.(\w+)", text)) <= labels
 
