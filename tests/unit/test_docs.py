@@ -17,7 +17,7 @@ from streamer.cli import main as stream_commands
 from streamer.config import load_config
 from streamer.errors import ConfigError
 from streamer.log_events import EVENTS
-from streamer.metrics import SERIES
+from streamer.metrics import SERIES, WORKER_SERIES
 from streamer.systemd import Place, install
 from train.cli import main as train_commands
 
@@ -159,7 +159,7 @@ def test_every_test_that_a_document_names_exists(name):
 
 def test_names_of_series_and_log_events_in_the_documents_exist():
     """`msnet_redis_up` and `event=redis_down`: what an operator would search for in vain."""
-    series = {each.name for each in SERIES}
+    series = {each.name for each in (*SERIES, *WORKER_SERIES)}
     units = "\n".join(path.read_text() for path in DOCS if path.name != "README.md")
     found = set(re.findall(r"\bmsnet_[a-z_]+[a-z]\b", units))
     suffix = re.compile(r"_(bucket|count|sum)$")
