@@ -263,7 +263,8 @@ class Line:
         """One look at all stations; whether any was due."""
         loop = asyncio.get_running_loop()
         with self._timings.stage("steps"):
-            batches = self._engine.scheduler.collect(least_blocks)
+            ended = least_blocks is not None
+            batches = self._engine.scheduler.collect(least_blocks, ended=ended)
         for batch in batches:
             began = time.monotonic()
             responses = await loop.run_in_executor(self._thread, self._infer, batch)

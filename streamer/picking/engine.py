@@ -99,6 +99,7 @@ def build_engine(
         make_track,
         clock,
         on_end=lambda track: inference.close(track.row),
+        open_row=inference.open,
         step_blocks=config.picking.step_s,
         batch_stations=config.picking.batch_stations,
         silence_flush_s=waveforms.silence_flush_s,

@@ -103,7 +103,7 @@ class Picker:
         """The messages of this step, in the order in which they became due."""
         lag = (step.first_block + step.blocks) * BLOCK - response.stop
         messages: list[Pick] = []
-        for end, preview in response.previews:
+        for end, preview in () if step.track.late else response.previews:
             messages += self._judge(step, response, end - lag)
             messages += self._believe(step, response, end, preview)
         messages += self._judge(step, response, response.stop)
@@ -135,11 +135,17 @@ class Picker:
         for onset in onsets:
             track.settled[onset.phase] = onset.index
             provisional = self._nearest(track, onset)
+            if not track.wants(onset):
+                continue
             new = self._to_pick(step, response, onset)
             if isinstance(new, Artefact):
                 self.counts[f"suppressed_{new}"] += 1
                 continue
             self.counts[f"picks_{new.phase}"] += 1
+            if not step.again:
+                track.note_published(onset)
+            if track.late:
+                self.counts["picks_late"] += 1
             if new.lat is None and len(self.inventory):
                 self.counts["picks_without_place"] += 1
             if provisional is None:
@@ -302,12 +308,14 @@ def _quality(
     """Flags, of what the network looks at around the onset (blocks `first_block` to `stop_block`).
 
     `gap`: a component begins, ends or pauses. `interp`: samples were interpolated. `clip`: a
-    component runs into its limit. `timing`: the clock is doubtful.
+    component runs into its limit. `timing`: the clock is doubtful. `late`: samples came late, and
+    this pick with them.
     """
     flags = {
         "gap": (valid.any(axis=1) & ~valid.all(axis=1)).any(),
         "interp": marked(track, Mark.INTERPOLATED, first_block, stop_block),
         "clip": is_clipped(around),
         "timing": marked(track, Mark.DOUBTFUL_TIME, first_block, stop_block),
+        "late": track.late,
     }
     return ",".join(name for name, is_so in flags.items() if is_so) or None

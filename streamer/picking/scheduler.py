@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 import structlog
 
 from streamer.clock import Clock
+from streamer.picking.late import LateWork
+from streamer.picking.picker import BLIND_BLOCKS
 from streamer.picking.track import Step, Track
 from streamer.seedid import Instrument
 from streamer.timebase import NS_PER_S
@@ -28,8 +30,9 @@ class Scheduler:
     """Turns what the rings hold into batches of steps.
 
     `make_track` builds the track of a station once its rate is known; it raises ValueError for a
-    rate the network cannot take. `on_end` hears of a track that takes no more steps. `step_blocks`
-    is the least number of new blocks worth a step; it may be changed at any time.
+    rate the network cannot take. `on_end` hears of a track that takes no more steps; `open_row`
+    gives one for late data its row in the network. `step_blocks` is the least number of new blocks
+    worth a step; it may be changed at any time.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Scheduler:
         clock: Clock,
         *,
         on_end: Callable[[Track], None] = lambda track: None,
+        open_row: Callable[[], int] = lambda: 0,
         step_blocks: int = 1,
         batch_stations: int = 256,
         silence_flush_s: float = 60.0,
@@ -46,6 +50,7 @@ class Scheduler:
         self._bank = bank
         self._make_track = make_track
         self._on_end = on_end
+        self._late = LateWork(BLIND_BLOCKS, open_row, on_end, bank.counts)
         self._clock = clock
         self.step_blocks = step_blocks
         self._batch_stations = batch_stations
@@ -83,11 +88,12 @@ class Scheduler:
         elif self._listening_since_ns is None:
             self._listening_since_ns = self._clock()
 
-    def collect(self, least_blocks: int | None = None) -> list[list[Step]]:
+    def collect(self, least_blocks: int | None = None, *, ended: bool = False) -> list[list[Step]]:
         """Batches of the steps that are due now: urgent stations first, then most blocks first.
 
         A station that fell silent is asked for all it has, and then for what still waits for its
-        right context. `least_blocks` overrides `step_blocks`.
+        right context. `least_blocks` overrides `step_blocks`. `ended`: nothing more is received, so
+        late data wait for nothing.
         """
         now_ns = self._clock()
         everywhere = least_blocks is not None or now_ns - self._swept_ns >= SWEEP_NS
@@ -96,7 +102,11 @@ class Scheduler:
         changed = self._bank.take_changed()
         stations = self._bank.stations.values() if everywhere else changed
         batches = self._collect(stations, least_blocks or self.step_blocks)
-        return batches + self._retire() if self._bank.retired else batches
+        if self._bank.retired:
+            batches += self._retire()
+        if ended and batches:
+            return batches
+        return batches + self._late_step(now_ns, ended=ended)
 
     def tracks(self) -> Iterator[Track]:
         """The tracks of all stations that have one."""
@@ -114,6 +124,10 @@ class Scheduler:
         if any(retired.instrument == instrument for retired in self._bank.retired):
             return 0, True
         now_ns = self._clock()
+        self._note_late(now_ns)
+        late_block = self._late.needed_from(track)
+        if late_block is not None:
+            return min(track.needed_from_ns(), track.block_ns(late_block - 1)), True
         over = (
             self._is_silent(station, now_ns)
             and track.given_out
@@ -137,7 +151,27 @@ class Scheduler:
         stations = self._bank.stations.values()
         while due := self._collect(stations, 1, ended=True) + self._retire():
             batches += due
+        while due := self._late_step(self._clock(), ended=True):
+            batches += due
         return batches
+
+    def _late_step(self, now_ns: int, *, ended: bool) -> list[list[Step]]:
+        """At most one step for late data, behind those of the round."""
+        self._note_late(now_ns)
+
+        def is_over(track: Track) -> bool:
+            return ended or self._is_silent(track.station, now_ns)
+
+        step = self._late.next_step(now_ns, is_over)
+        return [] if step is None else [[step]]
+
+    def _note_late(self, now_ns: int) -> None:
+        """What came late and is not in time for the steps is to be picked once more."""
+        for station in self._bank.take_late():
+            ranges, station.late = station.late, []
+            track = self._track(station)
+            if track is not None:
+                self._late.note(track, ranges, now_ns)
 
     def _retire(self) -> list[list[Step]]:
         """The next step of each station that was replaced; one that has none left is forgotten."""
@@ -146,6 +180,7 @@ class Scheduler:
         for station in [s for s in self._bank.retired if s not in going_on]:
             self._bank.retired.remove(station)
             if track := self._tracks.pop(station, None):
+                self._late.forget(track)
                 self._on_end(track)
         return batches
 

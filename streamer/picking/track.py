@@ -5,6 +5,7 @@ the epoch). Every block of a station is taken from its rings once and goes throu
 what the network still has to remember of earlier ones, it keeps by the row of the station.
 """
 
+from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -20,6 +21,9 @@ from streamer.picks import Pick
 from streamer.timebase import NS_PER_S, sample_time_ns
 from streamer.waveforms.ring import ChannelRing
 from streamer.waveforms.stations import SLOT_COUNT, Station
+
+# More than a ring of some minutes can hold; what is older is picked no second time.
+_PUBLISHED = 512
 
 
 class Sampling(StrEnum):
@@ -120,6 +124,8 @@ class Track:
     restart; up to there it only learns again what it knew.
     """
 
+    late = False  # whether it goes a second time where another one has been
+
     def __init__(
         self,
         station: Station,
@@ -135,6 +141,7 @@ class Track:
         if rate is None:
             raise ValueError(f"{station.instrument} has no data yet")
         self.station = station
+        self.sampling = sampling
         self.context = context
         self.detector = detector
         self.row = row
@@ -147,6 +154,8 @@ class Track:
         self.next_output = 0  # first sample whose probabilities are not yet judged
         self.provisional: list[tuple[Onset, Pick]] = []  # published, not final
         self.settled = [-inf, -inf]  # sample index of the last final onset of each phase
+        # Phase and sample index of the last final picks.
+        self.published: deque[tuple[int, float]] = deque(maxlen=_PUBLISHED)
         self._begins: int | None = None  # first block since the last long gap
         self._fresh = True
         self._finished = 0  # the block before which all was given out for want of further data
@@ -159,6 +168,34 @@ class Track:
         self._judged_block: int | None = None  # all messages of the blocks before it were made
         self._flushed_block: int | None = None  # the last one at which `finish` was judged
         self.restart_gap_s = 0.0  # missing since a restart
+
+    def wants(self, onset: Onset) -> bool:
+        """Whether a final onset is to be published."""
+        return True
+
+    def note_published(self, onset: Onset) -> None:
+        """A final onset became a pick."""
+        self.published.append((onset.phase, onset.index))
+
+    @property
+    def passed(self) -> int:
+        """First block whose messages are not made, now or before a restart."""
+        before = self._before
+        known = 0 if before is None else self._block_of(before.time_ns)
+        return max(self.next_block, known)
+
+    def touched(self, first: int, stop: int) -> range:
+        """The blocks that depend on samples `first` to `stop` of the rings."""
+        begin, end = self._block_at(first), self._block_at(stop - 1) + 1
+        while self.resampler.input_range((begin - 1) * BLOCK, begin * BLOCK)[1] > first:
+            begin -= 1
+        while self.first_input(end) < stop:
+            end += 1
+        return range(begin, end)
+
+    def first_input(self, block: int) -> int:
+        """The first sample of the rings that a block depends on."""
+        return self.resampler.input_range(block * BLOCK, block * BLOCK + 1)[0]
 
     def ready_blocks(self, now_ns: int, *, patient: bool = True) -> int:
         """How many new blocks are complete on all components worth waiting for.
@@ -269,9 +306,9 @@ class Track:
             return self._before
         flushed = self._flushed_block
         return Judged(
-            time_ns=self._block_ns(self._judged_block),
+            time_ns=self.block_ns(self._judged_block),
             rate=str(self.rate),
-            flushed_ns=None if flushed is None else self._block_ns(flushed),
+            flushed_ns=None if flushed is None else self.block_ns(flushed),
             settled=tuple(self.settled),
             provisional=tuple(self.provisional),
         )
@@ -281,7 +318,7 @@ class Track:
         judged = self.judged()
         if judged is None:
             return 0
-        return judged.time_ns - self._block_ns(self.context.kept + EXTRA_BLOCKS)
+        return judged.time_ns - self.block_ns(self.context.kept + EXTRA_BLOCKS)
 
     def has_room(self, ring: ChannelRing, stop: int) -> bool:
         """Whether data up to sample `stop` fit in `ring` without displacing what is not taken."""
@@ -322,18 +359,18 @@ class Track:
         before = self._before
         if before is None:
             return
-        behind_ns = before.time_ns - self._block_ns(block)
+        behind_ns = before.time_ns - self.block_ns(block)
         if behind_ns > LONGEST_REBUILD_NS:
             self._before = None
         else:
             self.restart_gap_s = max(-behind_ns, 0) / NS_PER_S
 
-    def _block_ns(self, block: int) -> int:
+    def block_ns(self, block: int) -> int:
         """Time of its first sample, or length of so many blocks."""
         return sample_time_ns(block * BLOCK, self.rate)
 
     def _block_of(self, time_ns: int) -> int:
-        """Inverse of `_block_ns`."""
+        """Inverse of `block_ns`."""
         return round(time_ns * self.rate / (BLOCK * NS_PER_S))
 
     def _begin(self, block: int) -> None:
@@ -358,12 +395,16 @@ class Track:
 
     def _first_block_from(self, block: int) -> int:
         """First block at or after `block` that holds a received sample; `block` if none does."""
-        first, _ = self.resampler.input_range(block * BLOCK, block * BLOCK + 1)
-        found = [ring.next_valid(max(first, 0)) for ring in self.station.rings()]
+        first = max(self.first_input(block), 0)
+        found = [ring.next_valid(first) for ring in self.station.rings()]
         indices = [index for index in found if index is not None]
         if not indices:
             return block
         return max(self._block_at(min(indices)), block)
+
+    def _block_of_output(self, index: float) -> int:
+        """The block in which sample `index` of the network lies."""
+        return int(index // BLOCK)
 
     def _block_at(self, index: int) -> int:
         """The block in which sample `index` of the rings lies."""

@@ -292,6 +292,14 @@ class StationBank:
         self.changed.clear()
         return changed
 
+    def take_late(self) -> list[Station]:
+        """The stations that got late records since the last call."""
+        if not self.late:
+            return []
+        late = list(self.late)
+        self.late.clear()
+        return late
+
     def _refuse_future(self, station: Station, record: Record) -> Verdict:
         log.warning(
             "record_in_future",

@@ -104,10 +104,12 @@ def own_weights(folder: Path) -> Path:
 
 
 def new_engine(
-    picking: PickingConfig, before: Mapping[str, Judged] = MappingProxyType({})
+    picking: PickingConfig,
+    before: Mapping[str, Judged] = MappingProxyType({}),
+    buffer_s: float = 2 * LENGTH_S,  # all in one record must fit as well
 ) -> tuple[Engine, DataClock]:
     clock = DataClock()
-    waveforms = WaveformsConfig(buffer_s=2 * LENGTH_S)  # all in one record must fit as well
+    waveforms = WaveformsConfig(buffer_s=buffer_s)
     engine = build_engine(Config(picking=picking, waveforms=waveforms), clock, before)
     for _, record in channels():
         engine.bank.declare(record.nslc)
@@ -195,14 +197,20 @@ def same(messages: list[Pick], expected: list[Pick]) -> None:
         assert [told(pick) for pick in ours] == [told(pick) for pick in theirs]
         for pick, other in zip(ours, theirs, strict=True):
             assert pick.prob == pytest.approx(other.prob, abs=1e-4)
+            assert measured(pick) == pytest.approx(measured(other), rel=1e-6)
 
 
 def told(pick: Pick) -> tuple[object, ...]:
     """All that a message says except for the probability, which has rounding, and the clock."""
     return (
         *(pick.id, pick.rev, pick.status, pick.final, pick.t_ns),
-        *(pick.nslc, pick.phase, pick.n_comp, pick.qual),
+        *(pick.nslc, pick.phase, pick.n_comp, pick.qual, pick.amp_unit, pick.pol),
     )
+
+
+def measured(pick: Pick) -> tuple[float, ...]:
+    """What is measured on the samples; 0 where it is absent."""
+    return tuple(value or 0.0 for value in (pick.snr, pick.amp, pick.amp_per, pick.pol_prob))
 
 
 def interleaved(sizes: list[int], lag_s: int, repeats: int, seed: int) -> list[Record]:
