@@ -16,10 +16,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test lint docs associators clean
 
 help: ## Show this list
-	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.runtime ## Replay real earthquakes and watch their picks come out of a Redis stream
 	$(BIN)/msnet-stream demo
@@ -36,8 +36,14 @@ lint: $(VENV)/.dev ## Check style, types and import directions
 docs: $(VENV)/.runtime ## Write what the docs, man page and example take from the code
 	$(BIN)/python docs/generate.py
 
+associators: ## Install PyOcto and GaMMA for benchmarks/association.py, each in a place of its own
+	$(PYTHON) -m venv .associators/pyocto
+	.associators/pyocto/bin/python -m pip install pyocto==0.2.2 'numpy<2' pandas pyproj pyrocko
+	$(PYTHON) -m venv .associators/gamma
+	.associators/gamma/bin/python -m pip install gmma==1.2.17 pandas pyarrow pyproj
+
 clean: ## Remove the environment and everything built
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .associators build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 # torch comes first and exactly, so that nothing else decides which build of it is taken.
 $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python

@@ -233,6 +233,9 @@ def weigh(p_near: float, p_far: float, alive: Flags, fit: Fit) -> float:
             if alive[i] and fit.chosen[phase, i] != NO_PICK:
                 total += math.log(p_far * math.exp(fit.log_density[phase, i]) + 1 - p_far)
     best, radius_km = total, -1.0
+    # All radii are as likely beforehand: their likelihoods are averaged, as a sum that is kept
+    # relative to the largest.
+    sum_to_best, n_radii = 1.0, 1
     order = np.argsort(fit.distance_km)
     for rank in range(len(order)):
         station = order[rank]
@@ -245,15 +248,19 @@ def weigh(p_near: float, p_far: float, alive: Flags, fit: Fit) -> float:
                 density = math.exp(fit.log_density[phase, station])
                 total += math.log(p_near * density + 1 - p_near)
                 total -= math.log(p_far * density + 1 - p_far)
+        n_radii += 1
         if total > best:
+            sum_to_best = 1.0 + sum_to_best * math.exp(best - total)
             best, radius_km = total, fit.distance_km[station]
+        else:
+            sum_to_best += math.exp(total - best)
     for i in range(len(alive)):
         p = p_near if fit.distance_km[i] <= radius_km else p_far
         for phase in range(2):
             fit.used[phase, i] = (
                 fit.chosen[phase, i] != NO_PICK and p * math.exp(fit.log_density[phase, i]) > 1 - p
             )
-    return best
+    return best + math.log(sum_to_best / n_radii)
 
 
 @compiled
