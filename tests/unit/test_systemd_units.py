@@ -87,3 +87,10 @@ def test_units_can_be_looked_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(main, ["systemd", "install", "--user", "--print"])
     assert result.exit_code == 0
     assert result.output.count("[Unit]") == len(UNITS)
+
+
+def test_an_abort_by_the_watchdog_leaves_the_stacks(tmp_path: Path) -> None:
+    """Python prints them for SIGABRT only if it is told to."""
+    watched = [text for text in render(place(tmp_path)).values() if "WatchdogSignal=" in text]
+    assert len(watched) == 2
+    assert all("Environment=PYTHONFAULTHANDLER=1\n" in text for text in watched)
