@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -14,15 +15,18 @@ import pytest
 import yaml
 
 from streamer.cli import main as stream_commands
-from streamer.config import load_config
+from streamer.config import Config, load_config
+from streamer.config_text import settings
 from streamer.errors import ConfigError
 from streamer.log_events import EVENTS
 from streamer.metrics import SERIES, WORKER_SERIES
+from streamer.picks import Pick
 from streamer.systemd import Place, install
 from train.cli import main as train_commands
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+SETTINGS = [setting.key for setting in settings(Config())]
 PROGRAMS = {"msnet-stream": stream_commands, "msnet-train": train_commands}
 
 
@@ -165,7 +169,24 @@ def test_names_of_series_and_log_events_in_the_documents_exist():
     suffix = re.compile(r"_(bucket|count|sum)$")
     assert {suffix.sub("", name) for name in found} - series <= {"msnet_stream"}
     runbook = (ROOT / "docs" / "runbook.md").read_text()
-    assert set(re.findall(r"event `(\w+)`", runbook)) <= set(EVENTS)
+    words = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", runbook))
+    others = {key.rpartition(".")[2] for key in SETTINGS} | {field.name for field in fields(Pick)}
+    assert words - set(EVENTS) - others - series == set()
+
+
+def test_settings_in_the_documents_exist():
+    """`redis.url` and the like, wherever the first word is a section."""
+    sections = {name for key in SETTINGS for name in [key.partition(".")[0]] if "." in key}
+    pattern = re.compile(rf"`((?:{'|'.join(sections)})(?:\.[a-z_]+)+)[`:]")
+    unknown = [
+        f"{path.name}: {name}"
+        for path in DOCS
+        if path.name != "configuration.md"  # generated; it has keys of items, too
+        for name in pattern.findall(path.read_text())
+        if ".sqlite" not in name
+        if not any(key == name or key.startswith(f"{name}.") for key in SETTINGS)
+    ]
+    assert unknown == []
 
 
 def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
