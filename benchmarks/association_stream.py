@@ -20,7 +20,7 @@ from streamer.association.message import Event, latest_events
 from streamer.association.network import Network
 from streamer.association.offline import settled_events
 from streamer.association.parameters import AssociationConfig
-from streamer.association.pickfiles import PickRow, read_picks
+from streamer.association.pickfiles import PickRow, from_message, read_picks
 from streamer.association.real_files import real_parameters
 from streamer.association.stations import read_stations
 from streamer.association.store import Store, Unsent
@@ -106,7 +106,9 @@ def main() -> None:
         sent = stream(network, rules, fields)
         cpu_s = time.process_time() - start_s
         told = [Event.from_fields(each.to_fields()) for each in sent]
-        same = nameless(latest_events(told)) == nameless(settled_events(network, rows, rules))
+        # Of the picks as the messages have them, which round amplitudes.
+        heard = [from_message(Pick.from_fields(each)) for each in fields]
+        same = nameless(latest_events(told)) == nameless(settled_events(network, heard, rules))
         n_p = sum(row.phase == "P" for row in rows)
         result = {
             "set": folder.name,
