@@ -156,3 +156,25 @@ def test_wrong_settings_stay_down(host: Host) -> None:
         "NRestarts": "0",
     }
     assert "did you mean 'servers'" in host.tail()
+
+
+def test_all_runs_as_another_user_with_the_drop_in_of_the_documents(host: Host) -> None:
+    """`sysop.conf` of docs/deployment.md, on a host that has run without it before."""
+    text = (Path(__file__).parents[2] / "docs" / "deployment.md").read_text()
+    drop_in = text.partition("```ini\n")[2].partition("```")[0]
+    assert "User=sysop" in drop_in
+    for file, line in (("passwd", "sysop:x:4711:4711::/home/sysop:/bin/sh\n"),
+                       ("group", "sysop:x:4711:\n")):  # fmt: skip
+        path = Path("/etc") / file
+        host.write(path, host.inside(path).read_text() + line)
+    host.ctl("stop", "msnet-broker")
+    for unit in ("msnet-broker.service", "msnet-stream@.service"):
+        host.write(UNIT_FOLDER / f"{unit}.d/sysop.conf", drop_in)
+    host.ctl("daemon-reload")
+    host.ctl("start", "msnet-broker")
+    host.ctl("restart", "replay")
+    host.ctl("start", PICKER)
+    for unit in ("msnet-broker", PICKER):
+        pid = host.show(unit, "MainPID")["MainPID"]
+        assert host.run("stat", "-c", "%U", f"/proc/{pid}").strip() == "sysop"
+    host.ctl("stop", PICKER, "replay", "msnet-broker")
