@@ -31,6 +31,7 @@ lint: $(VENV)/.dev ## Check style, types and import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	MYPYPATH=docs $(BIN)/mypy docs/generate.py docs/manpage.py
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.runtime ## Write what the docs, man page and example take from the code

@@ -47,8 +47,8 @@ def commands_page() -> str:
         "# Commands",
         BY_HAND,
         "`-c`, `--config` names the configuration ([configuration.md](configuration.md)), as the"
-        " variable `MSNET_STREAM_CONFIG` does. In a terminal: `msnet-stream COMMAND --help`, and"
-        " the man page `deploy/man/msnet-stream.1`.",
+        " variable `MSNET_STREAM_CONFIG` does. In a terminal: `msnet-stream COMMAND --help`,"
+        " `man msnet-stream`.",
     ]
     for program, root in (("msnet-stream", stream_commands), ("msnet-train", train_commands)):
         for path, context in walk(program, root):
