@@ -181,17 +181,20 @@ def _fits_sine(samples: Floats, noise: float) -> bool:
     cycles, least = peak / 4, 0.0
     for width in (0.5, 0.1):
         trials = cycles + np.linspace(-width, width, 11)
-        rests = [_rest(flat, trial) for trial in trials]
-        cycles, least = float(trials[int(np.argmin(rests))]), min(rests)
+        rests = _rests(flat, trials)
+        cycles, least = float(trials[int(np.argmin(rests))]), float(rests.min())
     return least < max(_SINE_REST * float(flat @ flat), 2 * noise)
 
 
-def _rest(flat: Floats, cycles: float) -> float:
-    """Energy that a sine of so many cycles does not explain."""
-    phase = 2 * np.pi * cycles * np.arange(len(flat)) / len(flat)
-    waves = _without_slow(np.column_stack([np.sin(phase), np.cos(phase)]))
-    product = waves.T @ flat
-    return float(flat @ flat - product @ np.linalg.solve(waves.T @ waves, product))
+def _rests(flat: Floats, cycles: Floats) -> Floats:
+    """Energy that sines of so many cycles (m,) do not explain, each alone: (m,)."""
+    phase = 2 * np.pi * np.outer(np.arange(len(flat)), cycles) / len(flat)
+    waves = _without_slow(np.concatenate([np.sin(phase), np.cos(phase)], axis=1))
+    waves = waves.reshape(len(flat), 2, len(cycles)).transpose(2, 1, 0)  # (m, 2, n)
+    product = waves @ flat
+    fitted = np.linalg.solve(waves @ waves.transpose(0, 2, 1), product[..., None])[..., 0]
+    rests: Floats = flat @ flat - (product * fitted).sum(axis=1)
+    return rests
 
 
 def _energy(samples: Floats) -> float:
