@@ -249,7 +249,9 @@ class AssociationConfig(_Parameters):
         description="Coordinates of the stations: csv (net, sta, lat, lon, elev_km) or StationXML.",
     )
     velocity_model: UserPath | None = Field(
-        default=None, description="csv or YAML of layers: top_km, vp_km_s, vs_km_s."
+        default=None,
+        description="csv or YAML of layers: top_km, vp_km_s, vs_km_s; or an npz with velocities on"
+        " a grid (docs/location.md; profile best).",
     )
     profile: Literal["best", "real"] = Field(
         default="best", description="How: by likelihood, or REAL as published."

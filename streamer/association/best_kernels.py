@@ -29,8 +29,29 @@ FREE = -1
 TAKEN = -2  # by an event that is settled already
 
 
+class Box(NamedTuple):
+    """Times [station, phase, east, north, depth] from nodes of a grid; empty for flat layers.
+
+    The first node lies `west_km`, `south_km` from the reference point (deg), `top_km` deep.
+    """
+
+    times_s: Singles
+    lat: float
+    lon: float
+    west_km: float
+    south_km: float
+    top_km: float
+    step_km: float
+
+
+NO_BOX = Box(np.empty((0, 0, 0, 0, 0), np.float32), 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+
+
 class Ground(NamedTuple):
-    """Stations and travel times: [station] position and table level, tables and their steps."""
+    """Stations and travel times: [station] position and table level, tables and their steps.
+
+    The times are those of `box` if it has any.
+    """
 
     lat: Floats
     lon: Floats
@@ -39,6 +60,7 @@ class Ground(NamedTuple):
     steps: tuple[float, float, float]
     shallowest_km: float
     deepest_km: float
+    box: Box = NO_BOX
 
 
 class Errors(NamedTuple):
@@ -170,13 +192,56 @@ def search(
 
 
 @compiled
+def inside_box(
+    box: Box, station: int, phase: int, east_km: float, north_km: float, depth_km: float
+) -> tuple[float, float, float, float]:
+    """Time (s) and its derivatives by east, north, depth (s/km) of a source, trilinear.
+
+    `east_km`, `north_km` from the box's reference point. Outside, the nearest cell continues.
+    """
+    times = box.times_s[station, phase]
+    x = (east_km - box.west_km) / box.step_km
+    y = (north_km - box.south_km) / box.step_km
+    z = (depth_km - box.top_km) / box.step_km
+    i = min(max(int(x), 0), times.shape[0] - 2)
+    j = min(max(int(y), 0), times.shape[1] - 2)
+    k = min(max(int(z), 0), times.shape[2] - 2)
+    u, v, w = x - i, y - j, z - k
+    time, by_x, by_y, by_z = 0.0, 0.0, 0.0, 0.0
+    for a in range(2):
+        of_x = u if a else 1 - u
+        for b in range(2):
+            of_y = v if b else 1 - v
+            for c in range(2):
+                of_z = w if c else 1 - w
+                node = times[i + a, j + b, k + c]
+                time += of_x * of_y * of_z * node
+                by_x += (2 * a - 1) * of_y * of_z * node
+                by_y += of_x * (2 * b - 1) * of_z * node
+                by_z += of_x * of_y * (2 * c - 1) * node
+    return time, by_x / box.step_km, by_y / box.step_km, by_z / box.step_km
+
+
+@compiled
 def predict(origin: Floats, ground: Ground, fit: Fit) -> None:
     """Distances, travel times and their derivatives for one origin."""
+    box = ground.box
+    in_box = box.times_s.shape[0] > 0
+    here_east, here_north = east_north_km(box.lat, box.lon, origin[1], origin[2])
     for i in range(len(ground.lat)):
         east, north = east_north_km(origin[1], origin[2], ground.lat[i], ground.lon[i])
         distance = math.sqrt(east * east + north * north)
         fit.distance_km[i] = distance
         for phase in range(2):
+            if in_box:
+                time, by_east, by_north, by_depth = inside_box(
+                    box, i, phase, here_east, here_north, origin[3]
+                )
+                fit.travel_s[phase, i] = time
+                fit.by_east[phase, i] = by_east
+                fit.by_north[phase, i] = by_north
+                fit.by_depth[phase, i] = by_depth
+                continue
             table = ground.tables[ground.level[i], phase]
             time, by_distance, by_depth = interpolate(table, ground.steps, distance, origin[3])
             per_km = by_distance / max(distance, 1e-6)
@@ -364,11 +429,19 @@ def grid_paths(
     """Travel times [slot, phase, node] and distances [slot, node] from nodes to some stations."""
     travel = np.empty((len(stations), 2, len(lat)), np.float32)
     distance = np.empty((len(stations), len(lat)), np.float32)
+    box = ground.box
     for slot in range(len(stations)):
         i = stations[slot]
         for node in range(len(lat)):
             km = distance_km(lat[node], lon[node], ground.lat[i], ground.lon[i])
             distance[slot, node] = km
+            if box.times_s.shape[0] > 0:
+                east, north = east_north_km(box.lat, box.lon, lat[node], lon[node])
+                for phase in range(2):
+                    travel[slot, phase, node] = inside_box(
+                        box, i, phase, east, north, depth_km[node]
+                    )[0]
+                continue
             for phase in range(2):
                 table = ground.tables[ground.level[i], phase]
                 travel[slot, phase, node] = interpolate(table, ground.steps, km, depth_km[node])[0]

@@ -6,11 +6,12 @@ from functools import cached_property
 
 import numpy as np
 
-from streamer.association.best_kernels import Ground
+from streamer.association.best_kernels import NO_BOX, Box, Ground
 from streamer.association.geodesy import Floats, distances_km
 from streamer.association.stations import Station
 from streamer.association.traveltimes import TravelTimes
 from streamer.association.velocity import LayeredModel
+from streamer.association.velocity_grid import VelocityGrid
 from streamer.errors import ConfigError
 
 LEAST_STATIONS = 3
@@ -44,6 +45,7 @@ class Network:
     p_km_s: float
     s_km_s: float
     model: LayeredModel
+    box: Box = NO_BOX
 
     @cached_property
     def index(self) -> dict[tuple[str, str], int]:
@@ -56,14 +58,20 @@ class Network:
         travel = self.travel
         return Ground(
             self.lat, self.lon, travel.level, travel.times_s, travel.steps, self.shallowest_km,
-            self.deepest_km,
+            self.deepest_km, self.box,
         )  # fmt: skip
 
     @classmethod
     def build(
-        cls, stations: Sequence[Station], model: LayeredModel, deepest_km: float | None = None
+        cls,
+        stations: Sequence[Station],
+        model: LayeredModel | VelocityGrid,
+        deepest_km: float | None = None,
     ) -> "Network":
-        """Raises ConfigError for too few stations or a model that does not cover them."""
+        """Raises ConfigError for too few stations or a model that does not cover them.
+
+        With a grid, `model` has the mean of each depth: scales and tables are its, times the box's.
+        """
         lat = np.array([station.lat for station in stations])
         lon = np.array([station.lon for station in stations])
         distance = distances_km(lat, lon, lat, lon) if len(stations) else np.zeros((0, 0))
@@ -73,16 +81,16 @@ class Network:
                 f"{len(stations)} stations: association needs at least {LEAST_STATIONS} at "
                 "different places; check the stations file"
             )
-        model.require_cover(stations)
         ordered = np.sort(distance, axis=1)
         apart = np.where(ordered > SAME_PLACE * widest_km, ordered, np.inf)
         aperture_km = widest_km / np.sqrt(2)
         deepest_km = deepest_km or min(DEEPEST_KM, DEEPEST_SHARE * aperture_km)
         shallowest_km = min(0.0, *(station.depth_km for station in stations))
         radius = NEIGHBOUR_REACH * ordered[:, min(NEIGHBOURS, len(stations) - 1)]
+        box, layers = _covering(model, stations, deepest_km)
         depths_km = np.array([station.depth_km for station in stations])
         farthest_km = widest_km + float(radius.max())
-        travel = TravelTimes.build(model, depths_km, farthest_km, shallowest_km, deepest_km)
+        travel = TravelTimes.build(layers, depths_km, farthest_km, shallowest_km, deepest_km)
         halfway = np.array([aperture_km / 2]), np.array([deepest_km / 3])
         p_s, s_s = travel.times(np.zeros(1, np.int64), *halfway)[:, 0]
         return cls(
@@ -97,5 +105,17 @@ class Network:
             travel=travel,
             p_km_s=aperture_km / 2 / p_s,
             s_km_s=aperture_km / 2 / s_s,
-            model=model,
+            model=layers,
+            box=box,
         )
+
+
+def _covering(
+    model: LayeredModel | VelocityGrid, stations: Sequence[Station], deepest_km: float
+) -> tuple[Box, LayeredModel]:
+    """Times through a grid, if it is one, and its layers. Raises ConfigError if it is too small."""
+    if isinstance(model, LayeredModel):
+        model.require_cover(stations)
+        return NO_BOX, model
+    model.require_cover(stations, deepest_km)
+    return model.travel_times(stations), model.layers

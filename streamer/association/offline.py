@@ -16,6 +16,7 @@ from streamer.association.pickfiles import PickRow, read_picks
 from streamer.association.settle import Catalogue, make_settler
 from streamer.association.stations import read_stations
 from streamer.association.velocity import read_velocity_model
+from streamer.association.velocity_grid import read_velocity_grid
 from streamer.errors import ConfigError
 
 log = structlog.get_logger()
@@ -61,7 +62,11 @@ def read_network(settings: AssociationConfig) -> Network:
             "--stations and --velocity-model, or association.stations and .velocity_model"
         )
     stations = read_stations(settings.stations)
-    model = read_velocity_model(settings.velocity_model)
+    path = settings.velocity_model
+    is_grid = path.suffix.lower() == ".npz"
+    if is_grid and settings.profile == "real":
+        raise ConfigError("profile real needs a velocity model of flat layers: use profile best")
+    model = read_velocity_grid(path) if is_grid else read_velocity_model(path)
     rules = settings.best if settings.profile == "best" else settings.real
     return Network.build(stations, model, rules.deepest_km or None)
 

@@ -17,7 +17,7 @@ from streamer.cli.viewing import events
 @click.option("--stations", type=ExistingPath,
               help="csv (net, sta, lat, lon, elev_km) or StationXML.")  # fmt: skip
 @click.option("--velocity-model", type=ExistingPath,
-              help="csv or YAML of layers: top_km, vp_km_s, vs_km_s.")  # fmt: skip
+              help="csv or YAML of layers: top_km, vp_km_s, vs_km_s; or a grid (npz).")  # fmt: skip
 @click.option("--profile", type=click.Choice(["best", "real"]),
               help="How: by likelihood (default), or REAL as published.")  # fmt: skip
 @click.option("--engine", type=click.Choice(["native", "real-program"]),
@@ -75,7 +75,7 @@ def associate(
 @click.option("--stations", type=ExistingPath,
               help="csv (net, sta, lat, lon, elev_km) or StationXML.")  # fmt: skip
 @click.option("--velocity-model", type=ExistingPath,
-              help="csv or YAML of layers: top_km, vp_km_s, vs_km_s.")  # fmt: skip
+              help="csv or YAML of layers: top_km, vp_km_s, vs_km_s; or a grid (npz).")  # fmt: skip
 @click.option(
     "--reference",
     type=ExistingPath,
