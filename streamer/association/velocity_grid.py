@@ -11,8 +11,9 @@ The file is an npz (numpy.savez) of
     azimuth_deg        direction of `along` clockwise from north, for a section
 
 Times come from fteikpy (extra `tables`), whose finite differences are first order: each is
-corrected by what the same solver makes of straight rays from the same station. What is left is half
-a per cent where velocity grows by a tenth per node.
+corrected by what the same solver makes of straight rays from the same station. With 15
+nodes to a station and velocities that grow by 2 % per node 0.2 % are left in the median, 0.6 % at
+most; half as much with nodes half as far apart.
 """
 
 import math

@@ -49,7 +49,7 @@ def test_times_in_rock_of_one_kind_are_those_of_straight_rays(stations):
 
 
 def test_times_where_velocity_grows_with_depth_are_those_of_circular_rays(stations):
-    """v = v0 + g z: t = arcosh(1 + g^2 r^2 / (2 v v')) / g."""
+    """v = v0 + g z: t = arcosh(1 + g^2 r^2 / (2 v v')) / g. Nodes are 200 m apart."""
     gradient = 0.5
     depth = -1 + 0.2 * np.arange(31)
     grid = grid_of(np.broadcast_to(4.5 + gradient * depth, NODES).copy())
@@ -57,12 +57,15 @@ def test_times_where_velocity_grows_with_depth_are_those_of_circular_rays(statio
     event = source(0.0, -1.3, 0.9, 3.1)
     fit = predicted(network, event)
     at_source = 4.5 + gradient * event.depth_km
+    wrong = []
     for i, station in enumerate(stations):
         away = distance_km(event.lat, event.lon, station.lat, station.lon)
         square = away**2 + (event.depth_km - station.depth_km) ** 2
         product = at_source * (4.5 + gradient * station.depth_km)
         exact = np.arccosh(1 + gradient**2 * square / (2 * product)) / gradient
-        assert fit.travel_s[0, i] == pytest.approx(exact, rel=5e-3)
+        wrong.append(abs(fit.travel_s[0, i] / exact - 1))
+    assert np.median(wrong) < 3e-3
+    assert max(wrong) < 7e-3
 
 
 def test_times_in_layers_are_those_of_the_exact_rays():
