@@ -36,7 +36,8 @@ _CODA_S = 1.3
 _CLUSTER = 3  # samples on each side of the largest difference
 _STANDS_OUT = 12.0  # times the noise: the differences at a glitch
 _ZERO_STANDS_OUT = 6.0  # if it jumps to 0 or back: filled in
-_RISES = 1.7  # times the noise: what is left after it
+_BESIDE = 5.0  # times the noise: the third largest of them, in a wave
+_RISES = 1.6  # times the noise: what is left after it
 _NET_SHARE = 0.3  # of the largest difference: what a spike leaves behind
 
 _FLAT_SAMPLES = 4  # equal ones, with a jump before or after them, or so many of them that in
@@ -95,6 +96,8 @@ def _glitch(around: Excerpt) -> Artefact | None:
         rest = np.concatenate([change[first : cluster.start], change[cluster.stop :]])
         if _rms(rest) > _RISES * noise:
             return None
+        if stands_out and np.sort(np.abs(change[cluster]))[-3] > _BESIDE * noise:
+            return None  # a wave, however short
         if stands_out:
             net = abs(change[cluster].sum())
             found = Artefact.SPIKE if net < _NET_SHARE * abs(change[peak]) else Artefact.STEP
