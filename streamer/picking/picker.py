@@ -171,9 +171,11 @@ class Picker:
         track, thresholds = step.track, self.provenance.early_thresholds
         for onset in early_onsets(preview, end, thresholds, self._separation):
             known = self._nearest(track, onset)
-            if known is None and not (
-                self._is_news(track, onset, step.begins) and _may_be_early(track, onset)
-            ):
+            if known is None:
+                wanted = self._is_news(track, onset, step.begins) and _may_be_early(track, onset)
+            else:
+                wanted = abs(onset.index - known[0].index) > MOVED_SAMPLES
+            if not wanted:  # most previews show what an earlier one has shown
                 continue
             new = self._to_pick(step, response, onset, known=end)
             if isinstance(new, Artefact):
@@ -181,11 +183,9 @@ class Picker:
             if known is None:
                 self.counts["picks_provisional"] += 1
                 message = replace(new, final=0)
-            elif abs(onset.index - known[0].index) > MOVED_SAMPLES:
+            else:
                 track.provisional.remove(known)
                 message = _revision(known[1], new, "update", final=0)
-            else:
-                continue
             track.provisional.append((onset, message))
             yield message
 

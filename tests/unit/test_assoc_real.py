@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from assoc_synthetic import CRUST, arrivals, seconds, source, square_network, table
+from assoc_synthetic import CRUST, EPOCH_NS, arrivals, source, square_network
 
 from streamer.association import real_kernels as kernels
 from streamer.association.network import Network
-from streamer.association.offline import real_events
-from streamer.association.parameters import BestParameters, RealParameters
+from streamer.association.offline import settled_events
+from streamer.association.parameters import AssociationConfig, BestParameters, RealParameters
 from streamer.association.real import _best_of_crowds, _grid_steps, distance_azimuth_deg
 
 
@@ -85,20 +85,18 @@ def test_separate_events_are_found_with_all_their_picks():
     stations = square_network()
     sources = {"a": source(30.0, -8.0, 5.0, 7.0), "b": source(75.0, 9.0, -8.0, 10.0)}
     rows = [row for name, event in sources.items() for row in arrivals(stations, event, name)]
-    picks = table(rows, stations)
-    found = real_events(Network.build(stations, CRUST), picks, RealParameters())
+    found = settled_events(Network.build(stations, CRUST), rows, AssociationConfig(profile="real"))
     assert [{arrival.pick_id[0] for arrival in event.arrivals} for event in found] == [{"a"}, {"b"}]
     for event, true in zip(found, sources.values(), strict=True):
         assert event.n_p + event.n_s > 28
-        assert seconds(picks, event.t_ns / 1e9 - picks.epoch_ns / 1e9) == pytest.approx(
-            true.time_s, abs=0.1
-        )
+        assert (event.t_ns - EPOCH_NS) / 1e9 == pytest.approx(true.time_s, abs=0.1)
         assert event.lat == pytest.approx(true.lat, abs=0.005)
 
 
 def test_without_picks_there_is_nothing_to_find():
     stations = square_network()
-    assert real_events(Network.build(stations, CRUST), table([], stations), RealParameters()) == []
+    settings = AssociationConfig(profile="real")
+    assert settled_events(Network.build(stations, CRUST), [], settings) == []
 
 
 @pytest.mark.parametrize("model", [RealParameters, BestParameters])
