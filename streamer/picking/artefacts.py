@@ -109,18 +109,28 @@ def _is_filled(around: Excerpt) -> bool:
 
     A signal at its limit stands still as well, but goes on afterwards.
     """
+    if not _may_stand_still(around):
+        return False  # nearly always
     begin = around.part(*_NOISE_S).start
     noise_stop, first = around.part(*_NOISE_S).stop - begin, around.part(*_CAUSE_S).start - begin
     changes = [np.abs(np.diff(samples)) for samples in _there(around, _NOISE_S[0], _CODA_S)]
     stills = [_still(change) for change in changes]
     if not any(still.any() for still in stills):
-        return False  # nearly always
+        return False
     for change, still in zip(changes, stills, strict=True):
         noise = change[:noise_stop][~still[:noise_stop]]
         noise = noise if len(noise) >= _NOISE_SAMPLES else change[~still]
         if _rms(change[first:][~still[first:]]) > _FILLED_RISES * _rms(noise):
             return False
     return True
+
+
+def _may_stand_still(around: Excerpt) -> bool:
+    """Whether a component has as many equal neighbours as a filled stretch has at least."""
+    part = around.part(_NOISE_S[0], _CODA_S)
+    samples = around.samples[around.valid[:, part.start], part]
+    equal = np.count_nonzero(samples[:, 1:] == samples[:, :-1], axis=1)
+    return bool((equal >= _FLAT_SAMPLES - 1).any())
 
 
 def _still(change: Floats) -> npt.NDArray[np.bool_]:
@@ -222,11 +232,14 @@ def _slow(count: int) -> Floats:
 
 
 def _clipped(samples: Floats) -> bool:
+    limits = (samples.max(), samples.min())
+    if all(np.count_nonzero(samples == limit) < _CLIP_SAMPLES for limit in limits):
+        return False  # nearly always
     reach = np.ptp(samples)
     change = np.abs(np.diff(samples))
     if reach < _CLIP_LEVELS * change[change > 0].min(initial=np.inf):
         return False
-    for limit in (samples.max(), samples.min()):
+    for limit in limits:
         first, stop = _runs(samples == limit)
         long = stop - first >= _CLIP_SAMPLES
         padded = np.concatenate([[0.0], change, [0.0]])
