@@ -84,7 +84,7 @@ def _station(row: dict[str, str]) -> Station:
 
 
 def _station_xml(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows of StationXML, numbered by station; a sensor lies its channel's depth below ground."""
+    """Rows of StationXML, numbered by station; the elevation of a channel is that of its sensor."""
     try:
         root = ET.fromstring(text.encode())
     except ET.ParseError as error:
@@ -98,14 +98,12 @@ def _station_xml(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
             row = {"net": network.get("code", ""), "sta": station.get("code", "")}
             row["lat"] = place.findtext("{*}Latitude", "")
             row["lon"] = place.findtext("{*}Longitude", "")
-            elevation_m = place.findtext("{*}Elevation", "")
-            depth_m = place.findtext("{*}Depth", "0")
-            row["elev_km"] = _km(elevation_m, depth_m)
+            row["elev_km"] = _km(place.findtext("{*}Elevation", ""))
             yield number, row
 
 
-def _km(elevation_m: str, depth_m: str) -> str:
+def _km(elevation_m: str) -> str:
     try:
-        return str((float(elevation_m) - float(depth_m)) / 1000)
+        return str(float(elevation_m) / 1000)
     except ValueError:
         return elevation_m and "not a number"

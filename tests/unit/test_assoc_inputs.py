@@ -16,7 +16,7 @@ XML = """<?xml version="1.0"?>
  <Network code="XX"><Station code="DEEP">
    <Latitude>46</Latitude><Longitude>7</Longitude><Elevation>500</Elevation>
    <Channel code="HHZ" locationCode=""><Latitude>46.1</Latitude><Longitude>7.1</Longitude>
-     <Elevation>500</Elevation><Depth>800</Depth></Channel></Station>
+     <Elevation>-300</Elevation><Depth>800</Depth></Channel></Station>
   <Station code="TOP"><Latitude>47</Latitude><Longitude>8</Longitude><Elevation>2000</Elevation>
   </Station></Network></FDSNStationXML>"""
 
@@ -46,7 +46,8 @@ def test_of_two_rows_with_one_code_the_last_counts(write):
     assert read_stations(path) == [Station("XX", "A", 47.0, 7.0, 0.0)]
 
 
-def test_a_sensor_of_stationxml_lies_its_depth_below_the_ground(write):
+def test_the_elevation_of_a_channel_of_stationxml_is_that_of_its_sensor(write):
+    """The ground is `Depth` above it (FDSN StationXML 1.1, SEED blockette 52)."""
     deep, top = read_stations(write("s.xml", XML))
     assert (deep.sta, deep.lat, deep.elev_km) == ("DEEP", 46.1, pytest.approx(-0.3))
     assert (top.sta, top.lat, top.elev_km) == ("TOP", 47.0, 2.0)
