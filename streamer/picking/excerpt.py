@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from model.preprocess import BLOCK
-from streamer.picking.track import Track
+from streamer.picking.track import LOOK_BACK_BLOCKS, Track
 from streamer.waveforms.ring import Mark
 from streamer.waveforms.stations import SLOT_COUNT
 
 # Of the network's time: seconds at its rate. With native sampling they are shorter or longer.
-BEFORE_S, AFTER_S = 6.0, 4.0
+BEFORE_S, AFTER_S = float(LOOK_BACK_BLOCKS), 4.0
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]

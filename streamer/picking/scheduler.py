@@ -75,7 +75,7 @@ class Scheduler:
         stop = component.ring.locate(record) + len(record.samples)
         if track.has_room(component.ring, stop):
             return True
-        if not track.ready_blocks(self._clock()):
+        if not track.in_flight and not track.ready_blocks(self._clock()):
             track.give_up_behind()
             self._bank.counts["components_given_up"] += 1
         self._bank.changed[station] = None  # its next steps make room: let them not wait

@@ -25,6 +25,9 @@ from streamer.waveforms.stations import SLOT_COUNT, Station
 # More than a ring of some minutes can hold; what is older is picked no second time.
 _PUBLISHED = 512
 
+# Blocks before an onset that a pick asks the rings for (excerpt.py).
+LOOK_BACK_BLOCKS = 6
+
 
 class Sampling(StrEnum):
     """How a station's samples reach the network."""
@@ -160,9 +163,10 @@ class Track:
         self._fresh = True
         self._finished = 0  # the block before which all was given out for want of further data
         self._empty_blocks = 0  # taken since the last received sample
-        # In samples of the rings: the first one that is still to be read, and the end of the data
-        # that completes the next block.
-        self._unread = self._needed = 0
+        # In samples of the rings: the first one that a pick may still ask for, and the end of the
+        # data that completes the next block.
+        self._held = self._needed = 0
+        self.in_flight = False  # a step was taken whose messages are not made yet
         self.roomy_until_ns = 0  # a record that ends before displaces nothing unread
         self._before = before  # until it is reached
         self._judged_block: int | None = None  # all messages of the blocks before it were made
@@ -239,6 +243,8 @@ class Track:
             again=again,
         )
         self._fresh = False
+        self.in_flight = True
+        self._hold(first)
         self._move_to(first + blocks)
         if received[:, -1].any():  # nearly always
             self._empty_blocks = 0
@@ -296,6 +302,8 @@ class Track:
 
     def note_judged(self, step: Step) -> None:
         """All messages of a step were made."""
+        self.in_flight = False
+        self._hold(self.next_block)
         self._judged_block = step.first_block + step.blocks
         if step.ends:
             self._flushed_block = step.first_block
@@ -321,13 +329,16 @@ class Track:
         return judged.time_ns - self.block_ns(self.context.kept + EXTRA_BLOCKS)
 
     def has_room(self, ring: ChannelRing, stop: int) -> bool:
-        """Whether data up to sample `stop` fit in `ring` without displacing what is not taken."""
+        """Whether data up to sample `stop` fit in `ring` without displacing what is still needed.
+
+        That is what no step has taken, and what a pick of the step in flight may ask for.
+        """
         if self._begins is None:
             first = ring.next_valid(0)
             return first is None or stop - ring.capacity <= first
-        if ring.end < self._needed:
+        if ring.end < self._needed and not self.in_flight:
             return True
-        return stop - ring.capacity <= self._unread
+        return stop - ring.capacity <= self._held
 
     def give_up_behind(self) -> None:
         """Wait no longer for the components that keep the next block from being complete."""
@@ -377,14 +388,25 @@ class Track:
         self._begins = block
         self._fresh = True
         self._move_to(block)
+        if not self.in_flight:
+            self._hold(block)
 
     def _move_to(self, block: int) -> None:
         self.next_block = block
         start = block * BLOCK
-        self._unread, self._needed = self.resampler.input_range(start, start + BLOCK)
+        _, self._needed = self.resampler.input_range(start, start + BLOCK)
+
+    def _hold(self, block: int) -> None:
+        """Messages of `block` and later ones are still to be made: what they need stays."""
+        reach = self.context.network + self.context.hop + 1 + LOOK_BACK_BLOCKS
+        unread, _ = self.resampler.input_range(block * BLOCK, block * BLOCK + 1)
+        first = max(block - reach, self._begins or 0)
+        wanted, _ = self.resampler.input_range(first * BLOCK, first * BLOCK + 1)
+        # Half a ring at most: with native sampling of low rates a block is long.
+        self._held = max(wanted, unread - self._capacity // 2)
         # Two samples early, as a record may be placed beside the index of its time, and one second,
         # for leap seconds.
-        last = self._unread + self._capacity - 2 - int(self.resampler.rate_in)
+        last = self._held + self._capacity - 2 - int(self.resampler.rate_in)
         self.roomy_until_ns = last * NS_PER_S * self._rate_in[1] // self._rate_in[0]
 
     def _skip_gap(self) -> None:

@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing.process import BaseProcess
@@ -35,7 +35,7 @@ from streamer import checkpoint
 from streamer.config import Config
 from streamer.daemon import serve
 from streamer.demo.recordings import load_recordings
-from streamer.errors import MsnetError, UnavailableError
+from streamer.errors import CannotCreateError, MsnetError, UnavailableError
 from streamer.log import configure_logging
 from streamer.seedlink.server import ReplayServer
 from streamer.timebase import NS_PER_S
@@ -109,7 +109,8 @@ def daemon_process(config: Config, log_path: Path) -> None:
     try:
         asyncio.run(serve(config))
     except MsnetError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # the log may be refused as well
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         os._exit(error.exit_code)
     os._exit(0)
 
@@ -181,9 +182,11 @@ class Stage:
         return self.daemon
 
     def supervise(self) -> None:
-        """Start a daemon again that found no broker when it started, as systemd does."""
+        """Start a daemon again that found no broker or no disk when it started; as systemd does."""
         if not self.daemon.is_alive():
-            assert self.daemon.exitcode == UnavailableError.exit_code, self.log()
+            code = self.daemon.exitcode
+            at_start = {UnavailableError.exit_code, CannotCreateError.exit_code}
+            assert code in at_start, f"exit code {code}\n{self.log()}"
             self.start_daemon()
 
     def kill_daemon(self) -> None:
@@ -223,7 +226,8 @@ class Stage:
         old = resource.prlimit(pid, resource.RLIMIT_FSIZE)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, old[1]))
         time.sleep(seconds)
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, old)
+        with suppress(ProcessLookupError):  # it had only begun, and cannot begin without a disk
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, old)
 
     def end(self) -> None:
         _kill(self.daemon)
@@ -320,6 +324,7 @@ class Chaos:
             self.counts[name] += 1
 
     def _stop_and_start(self) -> None:
+        self.stage.supervise()
         self.stage.stop_daemon(starting=True)
         self.stage.start_daemon()
 
@@ -404,7 +409,7 @@ def _all_told(stage: Stage, expected: Told) -> None:
         stage.wait_until(told, "not all is told")
     except AssertionError as error:
         raise AssertionError(difference(by_revision(stage.entries()), expected)) from error
-    stage.stop_daemon()
+    stage.stop_daemon(starting=True)
     connections = len(stage.events("seedlink_connected"))
     stage.start_daemon()
     stage.wait_until(

@@ -9,7 +9,7 @@ from track_parts import BUFFER_S, NOW_NS, T0_BLOCK, advance, feed, new_station, 
 from model.onsets import OnsetDetector
 from model.preprocess import BLOCK, Resampler
 from streamer.picking.inference import resampled
-from streamer.picking.track import Context, Response, Sampling, Track
+from streamer.picking.track import LOOK_BACK_BLOCKS, Context, Response, Sampling, Track
 from streamer.waveforms.stations import Station
 
 CONTEXT = Context(history=3, network=2)
@@ -203,9 +203,42 @@ def test_samples_that_no_step_has_taken_are_not_displaced():
     assert not track.has_room(ring, first + capacity + 1)
     assert track.ready_blocks(NOW_NS) == BUFFER_S
     assert not track.has_room(ring, first + capacity + 1)
-    track.advance(1)
-    assert track.has_room(ring, first + capacity + BLOCK)
-    assert not track.has_room(ring, first + capacity + BLOCK + 1)
+
+
+def test_samples_that_a_pick_may_ask_for_are_not_displaced():
+    """Those of the step in flight, and before it those of onsets that are not decided yet."""
+    station = new_station()
+    first, capacity = T0_BLOCK * BLOCK, BUFFER_S * 100
+    feed(station, first, first + capacity)
+    track = new_track(station)
+    ring = station.rings()[0]
+    reach = CONTEXT.network + CONTEXT.hop + 1 + LOOK_BACK_BLOCKS
+    track.ready_blocks(NOW_NS)
+    for taken_blocks, judged_blocks in ((30, 0), (60, 30)):
+        step = track.advance(30)
+        assert track.in_flight
+        room = first + capacity + max(judged_blocks - reach, 0) * BLOCK
+        assert track.has_room(ring, room)
+        assert not track.has_room(ring, room + 1)
+        track.note_judged(step)
+        room = first + capacity + (taken_blocks - reach) * BLOCK
+        assert track.has_room(ring, room)
+        assert not track.has_room(ring, room + 1)
+
+
+def test_what_is_kept_for_picks_is_half_a_ring_at_most():
+    """A block of slow data that are taken sample for sample is long."""
+    station = new_station()
+    rate = Fraction(10)
+    first = T0_BLOCK * 10
+    feed(station, first, first + BUFFER_S * 10, rate=rate)
+    track = Track(station, Sampling.NATIVE, CONTEXT, OnsetDetector((0.3, 0.3)))
+    ring = station.rings()[0]
+    assert track.ready_blocks(NOW_NS) == BUFFER_S * 10 // BLOCK
+    track.note_judged(track.advance(8))
+    held = first + 8 * BLOCK - ring.capacity // 2
+    assert track.has_room(ring, held + ring.capacity)
+    assert not track.has_room(ring, held + ring.capacity + 1)
 
 
 def test_the_history_of_the_resampling_filter_is_not_displaced():
@@ -216,9 +249,11 @@ def test_the_history_of_the_resampling_filter_is_not_displaced():
     track = new_track(station)
     ring = station.rings()[0]
     track.ready_blocks(NOW_NS)
-    track.advance(10)
-    needed, _ = Resampler(rate).input_range(track.next_block * BLOCK, track.next_block * BLOCK + 1)
-    assert needed < track.next_block * 200
+    track.note_judged(track.advance(30))
+    reach = CONTEXT.network + CONTEXT.hop + 1 + LOOK_BACK_BLOCKS
+    oldest = track.next_block - reach
+    needed, _ = Resampler(rate).input_range(oldest * BLOCK, oldest * BLOCK + 1)
+    assert needed < oldest * 200
     assert track.has_room(ring, needed + ring.capacity)
     assert not track.has_room(ring, needed + ring.capacity + 1)
 
@@ -234,7 +269,7 @@ def test_a_record_that_ends_early_enough_has_room_whatever_its_place_in_the_ring
     track.ready_blocks(NOW_NS)
     ring = station.rings()[0]
     for _ in range(3):
-        track.advance(7)
+        track.note_judged(track.advance(27))
         latest = int((track.roomy_until_ns * rate) // 10**9)
         assert latest > ring.end
         assert track.has_room(ring, latest + 1)

@@ -221,6 +221,8 @@ def test_a_jump_longer_than_the_ring_loses_nothing_of_the_hop_before_it():
             if scene.scheduler.has_room(record):
                 break
             steps += [step for batch in scene.scheduler.collect(1) for step in batch]
+            for step in steps:
+                step.track.note_judged(step)
         else:
             raise AssertionError("no room")
         scene.bank.accept(record)

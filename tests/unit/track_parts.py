@@ -37,13 +37,15 @@ def feed(station: Station, first: int, stop: int, channel: str = "HHZ", rate=Fra
 
 
 def advance(track: Track, *sizes: int, now_ns: int = NOW_NS) -> list[Step]:
-    """Steps of the given sizes, then of single blocks until nothing is ready."""
+    """Steps of the given sizes, then of single blocks until nothing is ready; all are judged."""
     steps = []
     for size in sizes:
         assert track.ready_blocks(now_ns) >= size
         steps.append(track.advance(size))
+        track.note_judged(steps[-1])
     while track.ready_blocks(now_ns):
         steps.append(track.advance(1))
+        track.note_judged(steps[-1])
     return steps
 
 
