@@ -46,7 +46,8 @@ def load(folder: Path) -> tuple[dict, Network, list[PickRow]]:
     model = LayeredModel.from_layers(zip(layers["tops"], layers["vp"], layers["vs"], strict=True))
     stations = read_stations(folder / "stations.csv")
     rows, _ = read_picks(folder / "picks.csv")
-    return config, Network.build(stations, model), rows
+    # PyOcto's own set is of a subduction zone: its events are deeper than the default.
+    return config, Network.build(stations, model, config.get("deepest_km")), rows
 
 
 def found_by_program(folder: Path) -> list[dict]:
@@ -172,7 +173,8 @@ def turn(engine: str, folder: Path, arguments: argparse.Namespace) -> dict | Non
     if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
         return None
     if done.returncode:
-        raise SystemExit(f"{engine} failed on {folder.name}: {done.stderr[-2000:]}")
+        how = f"{done.returncode}: {done.stderr[-2000:]}"
+        raise SystemExit(f"{engine} failed on {folder.name} with {how}")
     result = json.loads(done.stdout)
     if "found" in result:
         result |= score(folder, result.pop("found"))
@@ -251,7 +253,7 @@ def plot(results: dict[str, dict[str, dict | None]], path: Path) -> None:
     right.set(ylabel="CPU s", yscale="log")
     for axes in (left, right):
         axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    left.legend(ncols=3, fontsize=8, loc="lower left")
+    left.legend(ncols=5, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))
     figure.savefig(path, dpi=130)
 
 
