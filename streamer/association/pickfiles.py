@@ -185,5 +185,5 @@ def _reason(error: Exception) -> str:
 
 def from_message(pick: Pick) -> PickRow:
     """The row of a pick message; amplitude NaN if it has none that tells the magnitude."""
-    amp = math.nan if pick.amp is None else wood_anderson_mm(pick.amp, pick.amp_unit)
+    amp = math.nan if pick.amp is None else wood_anderson_mm(pick.amp, pick.amp_unit, pick.amp_per)
     return PickRow((pick.net, pick.sta), pick.phase, pick.t_ns, pick.prob, amp, pick.id)

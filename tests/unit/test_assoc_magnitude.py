@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from streamer.association.magnitude import (
 from streamer.association.network import Network
 from streamer.association.parameters import Attenuation, BestParameters
 from streamer.association.pick_errors import initial_errors
+from streamer.association.pickfiles import from_message
+from streamer.association.synthetic import Scenario, Synthetic
 
 CALIFORNIA = ATTENUATIONS["hutton-boore-1987"]
 
@@ -89,3 +92,11 @@ def test_the_message_tells_magnitude_type_spread_and_stations_or_nothing_of_them
     assert message["mag_spread"] > 0
     assert event_of(1.0, "luckett-2019")["mag"] < message["mag"]
     assert not [name for name in event_of(np.nan) if name.startswith("mag")]
+
+
+def test_a_live_pick_in_metres_per_second_tells_the_magnitude_by_its_period():
+    pick = Synthetic.make(Scenario(stations=4, events=2, duration_s=30.0)).picks[0]
+    moved = replace(pick, amp=2 * math.pi * 1e-6, amp_unit="m/s", amp_per=0.5)
+    assert from_message(moved).amp == pytest.approx(1.04)
+    assert math.isnan(from_message(replace(moved, amp_unit="counts")).amp)
+    assert math.isnan(from_message(replace(moved, amp_per=None)).amp)
