@@ -6,6 +6,7 @@ without it, `shared/` beside the repository is taken. What is missing skips a te
 """
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,6 +14,18 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import structlog
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """A test that sets up logging, as every command does, must not change it for the next."""
+    root = logging.getLogger()
+    before = root.level, root.handlers[:]
+    yield
+    root.handlers = before[1]
+    root.setLevel(before[0])
+    structlog.reset_defaults()
 
 
 @pytest.fixture
