@@ -10,7 +10,6 @@ from streamer.config import Config
 from streamer.errors import ConfigError
 from streamer.export.event_formats import TextEventFormat, export_events
 from streamer.export.pick_formats import FilePickFormat, export_picks, write_real_picks
-from streamer.export.real_catalogue import write_real_catalogue
 from streamer.export.sources import between, events_of, picks_of
 from streamer.output import PickFormat, open_output
 from streamer.picks import Pick
@@ -58,6 +57,8 @@ def export_event_files(
     if kind in WITH_PICKS and (picks_file is not None or file is None):
         picks = {pick.id: pick for pick in picks_of(picks_file, config)}
     if kind == "real":
+        from streamer.export.real_catalogue import write_real_catalogue  # loads numba
+
         write_real_catalogue(events, _folder(output, kind), picks)
         return
     with _opened(output) as text:

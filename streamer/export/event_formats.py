@@ -9,7 +9,6 @@ from typing import Any, Literal, TextIO
 from rich.table import Table
 
 from streamer.association.message import Event
-from streamer.export.real_catalogue import hypodd_phases
 from streamer.output import print_table
 from streamer.picks import Pick
 from streamer.timebase import NS_PER_MS
@@ -43,6 +42,8 @@ def export_events(
             json.dump(geojson(events), output, indent=1)
             output.write("\n")
         case "hypodd":
+            from streamer.export.real_catalogue import hypodd_phases  # loads numba
+
             output.writelines(f"{line}\n" for line in hypodd_phases(events))
         case _:
             from streamer.export.catalogue import as_text, event_catalogue

@@ -1,13 +1,13 @@
 // Scrolling waveforms of chosen stations, the probabilities of P and S under them, picks on them.
 
-import { clock, colour, toMs } from "./format.js";
+import { clock, colour, seconds, toMs } from "./format.js";
 
 const WINDOW_MS = 60000;
 const LAG_MS = 1500;       // the newest second has seldom arrived
 const EVERY_MS = 1000;
 const KEEP_MS = 150000;
 const MOST_STRIPS = 8;
-const BEHIND_S = 600;
+const BEHIND_S = 55;       // beyond, a window that ends now would have nothing to show
 // So far back is asked again: a record may be that late, and probabilities are final only five
 // seconds after its samples.
 const AGAIN_MS = 25000;
@@ -91,8 +91,12 @@ class Strip {
   // Of a station that is far behind (silent, or an archive that is played back): its own last time.
   now() {
     const station = this.state.stations[this.instrument];
-    const behind = station && station.data_latency_s > BEHIND_S;
-    return behind ? toMs(station.end_ns) + LAG_MS : Date.now();
+    return this.behind() ? toMs(station.end_ns) + LAG_MS : Date.now();
+  }
+
+  behind() {
+    const station = this.state.stations[this.instrument];
+    return Boolean(station?.end_ns) && station.data_latency_s > BEHIND_S;
   }
 
   async load() {
@@ -145,6 +149,11 @@ class Strip {
     context.font = "11px system-ui";
     context.fillStyle = colour("dim");
     context.fillText(this.problem || "P, S", this.problem ? 120 : 78, low + 22);
+    if (!this.heldAt && this.behind()) {
+      const old = seconds(this.state.stations[this.instrument].data_latency_s);
+      context.fillStyle = colour("poor");
+      context.fillText(`ends ${old} ago`, width - 120, 18);
+    }
   }
 
   drawAxis(context, view, height) {
