@@ -1,5 +1,6 @@
 """The units: complete, known to systemd, shut in, and without what an operator has written."""
 
+import importlib.util
 import os
 import subprocess
 from pathlib import Path
@@ -80,6 +81,13 @@ def test_a_first_configuration_is_read_without_errors(tmp_path: Path) -> None:
 def test_a_program_that_a_system_unit_cannot_see_is_refused() -> None:
     with pytest.raises(ConfigError, match="/opt/msnet-stream"):
         render(Place.of_system(Path("/root/venv/bin/msnet-stream")))
+
+
+def test_the_templates_lie_in_a_regular_package() -> None:
+    """Of a namespace package an editable installation gives no folder."""
+    spec = importlib.util.find_spec("deploy")
+    assert spec is not None
+    assert spec.origin is not None
 
 
 def test_units_can_be_looked_at_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""What operators install: units, alerts, a dashboard, examples. Data only, no logic."""
