@@ -3,6 +3,7 @@
 from fractions import Fraction
 
 import numpy as np
+import pytest.__main__  # noqa: F401
 import scipy.signal  # noqa: F401
 
 import streamer.daemon  # noqa: F401
