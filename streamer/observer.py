@@ -87,7 +87,7 @@ class Observer:
         return {
             "stations": len(self._engine.bank.stations),
             "connected": int(self._connected()),
-            "step_s": self._totals().get("step_s", 0),
+            "step_s": self._engine.scheduler.step_blocks,
             "published": self._publisher.published,
             "pending": self._publisher.pending,
             "dropped": self._publisher.dropped,

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import get_args
 
 from streamer.picking.track import Track
@@ -64,14 +64,7 @@ def reports(
     through_ns = {track.station.instrument: _through_ns(track) for track in list(tracks)}
     for station in list(bank.stations.values()):
         if station.rate is not None and station.end:
-            report = _report(station, picks, now_ns, through_ns.get(station.instrument))
-            yield _with_place(report, station, inventory)
-
-
-def _with_place(report: StationReport, station: Station, inventory: Inventory) -> StationReport:
-    nslc = next(c.nslc for c in station.components if c is not None)
-    place = inventory.find(nslc, report.end_ns)
-    return replace(report, lat=place.lat, lon=place.lon, elev=place.elev_m)
+            yield _report(station, picks, inventory, now_ns, through_ns.get(station.instrument))
 
 
 def _through_ns(track: Track) -> int | None:
@@ -80,11 +73,16 @@ def _through_ns(track: Track) -> int | None:
 
 
 def _report(
-    station: Station, picks: PickTally, now_ns: int, through_ns: int | None
+    station: Station,
+    picks: PickTally,
+    inventory: Inventory,
+    now_ns: int,
+    through_ns: int | None,
 ) -> StationReport:
     assert station.rate is not None
     end_ns = sample_time_ns(station.end - 1, station.rate)
     counts, instrument = station.counts, station.instrument
+    place = inventory.find(next(c.nslc for c in station.components if c is not None), end_ns)
     qualities = [
         c.timing_quality for c in station.components if c is not None and c.timing_quality >= 0
     ]
@@ -102,4 +100,7 @@ def _report(
         picks={phase: picks.counts[instrument, phase] for phase in get_args(Phase)},
         last_pick_ns=picks.last_ns.get(instrument),
         through_ns=through_ns,
+        lat=place.lat,
+        lon=place.lon,
+        elev=place.elev_m,
     )
