@@ -52,6 +52,7 @@ _SINE_PERIODS = 3
 _SINE_LINE = 0.8  # of the energy: near the strongest frequency
 _SINE_REST = 0.02  # of the energy: what the sine does not explain
 _SINE_RISES = 4.0  # times the noise
+_SINE_DECAYS = 4.0  # times less energy in the last third than in the first, or the reverse: no
 _SLOW_ORDER = 5
 
 _CLIP_S = (-0.5, 3.0)
@@ -190,7 +191,11 @@ def _fits_sine(samples: Floats, noise: float) -> bool:
     if not 4 * _SINE_PERIODS <= peak < 1.8 * count:
         return False
     if power[max(peak - 8, 0) : peak + 9].sum() < _SINE_LINE * power.sum():
-        return False  # nearly always: the fits below are much more work
+        return False
+    first, last = flat[: count // 3], flat[-(count // 3) :]
+    weaker, stronger = sorted((first @ first, last @ last))
+    if stronger > _SINE_DECAYS * weaker:
+        return False  # nearly always by now: the fits below are much more work
     cycles, least = peak / 4, 0.0
     for width in (0.5, 0.1):
         trials = cycles + np.linspace(-width, width, 11)
