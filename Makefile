@@ -24,11 +24,8 @@ help: ## Show this list
 demo: $(VENV)/.runtime ## Replay real earthquakes and watch their picks come out of a Redis stream
 	$(BIN)/msnet-stream demo
 
-# Each kind in a process of its own: what one leaves in a process must not decide about another.
 test: $(VENV)/.dev ## Run all tests
-	$(BIN)/python -m pytest tests/unit
-	$(BIN)/python -m pytest tests/property
-	$(BIN)/python -m pytest tests/integration tests/fuzz
+	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev ## Check style, types and import directions
 	$(BIN)/ruff check .

@@ -142,18 +142,17 @@ class Scheduler:
         listening_s = (now_ns - self._listening_since_ns) / NS_PER_S
         return min(station.silent_for_s(now_ns), listening_s) > self._silence_flush_s
 
-    def finish(self) -> list[list[Step]]:
+    def finish(self) -> Iterator[list[Step]]:
         """The data end here for good: the steps of all that is left, as if all had fallen silent.
 
-        The batches are to be taken in order: a station may be in several.
+        Each batch is to be judged before the next one is asked for: what a station learns again
+        after a restart is judged with what it knew then, and what follows with what it knew later.
         """
-        batches: list[list[Step]] = []
         stations = self._bank.stations.values()
         while due := self._collect(stations, 1, ended=True) + self._retire():
-            batches += due
+            yield from due
         while due := self._late_step(self._clock(), ended=True):
-            batches += due
-        return batches
+            yield from due
 
     def _late_step(self, now_ns: int, *, ended: bool) -> list[list[Step]]:
         """At most one step for late data, behind those of the round."""

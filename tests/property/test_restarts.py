@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections import defaultdict
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from seisbench_weights import write_weights
 from test_stream_equals_batch import (
@@ -146,6 +146,10 @@ class Life:
     one_count=st.booleans(),
     first=st.sampled_from([0, 1, 900, 16_777_000]),
     seed=st.integers(0, 1000),
+)
+# All that is left is taken at the end, from what was judged before to what was not.
+@example(
+    kills=[100], sizes=[900], lag_s=8, every=46, keep_every=5, one_count=False, first=900, seed=700
 )
 def test_a_daemon_killed_at_any_records_makes_the_messages_of_one_that_never_was(
     reference, kills, sizes, lag_s, every, keep_every, one_count, first, seed

@@ -179,7 +179,7 @@ def test_finish_takes_all_that_is_left_of_every_station_in_order():
     assert given["A"] == list(range(T0_S, T0_S + 47))
     assert given["B"] == list(range(T0_S, T0_S + 3))
     assert ended == {"A": 1, "B": 1}
-    assert scene.scheduler.finish() == []
+    assert list(scene.scheduler.finish()) == []
 
 
 def test_a_rate_the_network_cannot_take_rejects_only_its_station():
