@@ -57,7 +57,7 @@ SERIES: tuple[Series, ...] = (
     Series("msnet_station_samples_total", "counter", "samples received", STATION),
     Series("msnet_station_picks_total", "counter", "final picks by phase", (*STATION, "phase")),
     Series("msnet_station_timing_quality_percent", "gauge",
-           "timing quality in the newest record (blockette 1001), where it is told", STATION),
+           "timing quality in the newest record (blockette 1001); 0 is not known", STATION),
     Series("msnet_seedlink_connected", "gauge", "1 while a SeedLink server is connected"),
     Series("msnet_seedlink_reconnects_total", "counter",
            "connections that ended or failed, and were made anew"),

@@ -19,7 +19,8 @@ class StationReport:
 
     data latency: now - time of the last sample; feed latency: arrival - time of the last sample in
     the newest record. Counters are since the start of the daemon. `timing_quality` in %, None where
-    the records do not tell it. All onsets before `through_ns` (UTC ns) have been judged.
+    the records do not tell it or tell 0, as many digitisers always do. All onsets before
+    `through_ns` (UTC ns) have been judged.
     """
 
     instrument: Instrument
@@ -84,7 +85,7 @@ def _report(
     counts, instrument = station.counts, station.instrument
     place = inventory.find(next(c.nslc for c in station.components if c is not None), end_ns)
     qualities = [
-        c.timing_quality for c in station.components if c is not None and c.timing_quality >= 0
+        c.timing_quality for c in station.components if c is not None and c.timing_quality > 0
     ]
     return StationReport(
         instrument=instrument,
