@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from train.study import Report
 
 _folder = click.Path(path_type=Path, exists=True, file_okay=False)
+_new_folder = click.Path(path_type=Path, file_okay=False)
 _data = click.option(
     "--data",
     type=_folder,
@@ -30,7 +31,7 @@ _data = click.option(
 )
 _cache = click.option(
     "--cache",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=_new_folder,
     default=None,
     help="Where the recordings at 100 Hz are kept.  [default: OUT/cache]",
 )
@@ -58,7 +59,7 @@ def main() -> None:
 @main.command()
 @_data
 @_cache
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
+@click.option("--out", type=_new_folder, required=True, help="Folder of the run.")
 @click.option(
     "--config",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -73,7 +74,7 @@ def main() -> None:
 @click.option("--minutes", type=click.FloatRange(min=0.1), help="End by the clock.")
 @click.option("--steps", type=click.IntRange(min=1), help="End after so many steps.")
 @click.option("--seed", type=int, help="Of weights, windows and changes.")
-@click.option("--threads", type=click.IntRange(min=1), default=1)
+@click.option("--threads", type=click.IntRange(min=1), default=1, help="That torch may use.")
 @click.option("--resume", is_flag=True, help="Continue the run in OUT as it was begun.")
 def fit(out: Path, data: Path, cache: Path | None, **options: Any) -> None:
     """Train a network; write OUT/msnet.safetensors and its card, or OUT/phasenet.safetensors."""
@@ -190,7 +191,7 @@ def gate(artifact: Path, target: Path, data: Path, **options: Any) -> None:
 @click.option("--peer", multiple=True, help="[NAME=]FILE.py:CLASS:WEIGHTS of another picker.")
 @click.option("--baselines", is_flag=True, help="STA/LTA with AIC refinement, too.")
 @click.option("--phasenet", type=_file, help="A PhaseNet trained with this recipe, too.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("report"))
+@click.option("--out", type=_new_folder, default=Path("report"), help="Folder of the report.")
 @click.option("--name", default="evaluation", help="Of the report and its figures in OUT.")
 @click.option("--card/--no-card", default=False, help="Write the scores into the cards.")
 def evaluate(artifacts: tuple[str, ...], out: Path, data: Path, **options: Any) -> None:
@@ -239,7 +240,9 @@ def _command() -> str:
 @main.command()
 @_data
 @_cache
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="PNG to write."
+)
 @click.option("--config", type=_file, help="JSON of a TrainConfig.  [default: the built-in one]")
 @click.option("--seed", type=int, default=0, help="Another one, other windows.")
 def examples(out: Path, data: Path, cache: Path | None, **options: Any) -> None:
@@ -258,7 +261,7 @@ def examples(out: Path, data: Path, cache: Path | None, **options: Any) -> None:
 
 @main.command("data")
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
+@click.option("--out", type=_new_folder, required=True, help="Folder to write, for `fit --data`.")
 @click.option(
     "--kind",
     type=click.Choice(["seisbench", "stead", "catalogue", "tables"]),
@@ -325,9 +328,7 @@ def study() -> None:
     """Compare whole trainings. A study that is begun again repeats no finished run."""
 
 
-_study_out = click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Of the study."
-)
+_study_out = click.option("--out", type=_new_folder, required=True, help="Folder of the study.")
 _recipe = click.option("--config", type=_file, help="JSON of the TrainConfig that is studied.")
 _jobs = click.option(
     "--jobs", type=click.IntRange(min=1), default=2, help="Runs at once, of one thread each."

@@ -14,6 +14,7 @@ from streamer.cli import main
 from streamer.config import Config, example_yaml
 from streamer.config_text import settings
 from streamer.doctor import State, examine
+from train.cli import main as train_commands
 
 
 def shown(*arguments: str, **environ: str) -> str:
@@ -97,8 +98,9 @@ def unexplained(command: click.Command, name: str) -> list[str]:
     return missing
 
 
-def test_every_command_and_option_explains_itself() -> None:
-    assert unexplained(main, "msnet-stream") == []
+@pytest.mark.parametrize("program", [main, train_commands], ids=["msnet-stream", "msnet-train"])
+def test_every_command_and_option_explains_itself(program: click.Command) -> None:
+    assert unexplained(program, "") == []
 
 
 def test_help_loads_nothing_heavy() -> None:
