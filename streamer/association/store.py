@@ -168,6 +168,13 @@ class Store:
         for block, net, sta in self._db.execute(query):
             yield block, (net, sta)
 
+    def regrid(self, block_ns: int) -> None:
+        """Blocks are of another length (ns) from now on; what came of the old ones is dropped."""
+        self._db.execute("UPDATE picks SET block = t_ns / ?", (block_ns,))
+        self._db.execute("UPDATE events SET block = t_ns / ? WHERE block NOT NULL", (block_ns,))
+        self._db.execute("DELETE FROM runs")
+        self._db.execute("DELETE FROM tallies")
+
     def put_run(self, block: int, run: Run) -> None:
         """Keep what came of a block."""
         events = json.dumps([[one.text, one.spread] for one in run.events])

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import structlog
 
-from streamer.association.blocks import AHEAD, ALIVE_S, Chunk, joined, most_picks
+from streamer.association.blocks import AHEAD, ALIVE_S, Chunk, Grid, joined, most_picks
 from streamer.association.events import located_event
 from streamer.association.fast import Fast, Open
 from streamer.association.geodesy import distance_km
@@ -76,6 +76,7 @@ class Window:
         self._passing = False  # some blocks that are due have not been looked at
         self._forgotten = -NO_BLOCK  # blocks before it are
         self._fast: Fast | None = None
+        self._regrid()
         self._ledger = Ledger(store)
         self._catalogue = Catalogue(settler, self._chunk, self._stations_in)
         self._load()
@@ -377,7 +378,8 @@ class Window:
                 "passing": self._passing,
                 "orphans": self._orphans,
                 "unknown": self.unknown_stations,
-                "stations": self._stations_digest(),
+                "stations": self._network_digest(),
+                "block_s": self.grid.block_s,
                 "fast": None if self._fast is None else self._fast.dump(),
                 "forgotten": self._forgotten,
             }
@@ -425,8 +427,8 @@ class Window:
         self._dirty, self._orphans = meta["dirty"], meta["orphans"]
         self._passing, self._forgotten = meta["passing"], meta["forgotten"]
         self.unknown_stations.update(meta["unknown"])
-        if meta["stations"] != self._stations_digest():
-            # Other stations, other events: all that is still here is settled again.
+        if meta["stations"] != self._network_digest():
+            # Another network, other events: all that is still here is settled again.
             log.info("stations_changed", stations=len(self._network.stations))
             if self._filled and self._frontier is not None:
                 self._dirty = min(self._filled[0] - AHEAD, self._frontier)
@@ -445,8 +447,25 @@ class Window:
             self._fast.take(settled)
             self._learn(self._fast)
 
-    def _stations_digest(self) -> str:
-        return hashlib.sha256(repr(self._network.stations).encode()).hexdigest()
+    def _regrid(self) -> None:
+        """Bring what the store has to the blocks of this network: wider ones may be longer."""
+        meta = self._store.meta()
+        before = Grid(meta.get("block_s", self.grid.block_s), 1)
+        if "frontier" not in meta or before.block_s == self.grid.block_s:
+            return
+        moved = {
+            key: self.grid.block(before.start_ns(meta[key]))
+            for key in ("frontier", "dirty", "forgotten")
+            if meta[key] is not None
+        }
+        with self._store.transaction():
+            self._store.regrid(self.grid.block_s * NS_PER_S)
+            self._store.put_meta(moved | {"orphans": {}, "block_s": self.grid.block_s})
+
+    def _network_digest(self) -> str:
+        """Equal if events are those of the same stations, in blocks of the same length."""
+        network = repr((self._network.stations, self.grid.block_s))
+        return hashlib.sha256(network.encode()).hexdigest()
 
 
 def _preliminary_rules(rules: AssociationConfig) -> BestParameters:

@@ -21,10 +21,12 @@ from assoc_replay import (
 )
 from assoc_synthetic import CRUST, EPOCH_NS, arrivals, noise, source, square_network
 
+from streamer.association.geodesy import moved
 from streamer.association.network import Network
 from streamer.association.offline import settled_events
 from streamer.association.parameters import RealParameters
 from streamer.association.pickfiles import PickRow
+from streamer.association.stations import Station
 from streamer.association.store import Store
 
 STATIONS = square_network()
@@ -200,6 +202,22 @@ def test_picks_of_a_station_without_coordinates_wait_for_it(tmp_path):
     finish(window, EPOCH_NS + 660 * 10**9)
     assert told(window)[-1].status == "amended"
     assert catalogue(window) == anonymous(settled_events(NETWORK, rows))
+
+
+def test_a_network_that_grows_keeps_its_picks_though_its_blocks_are_longer(rows):
+    """A station far from the others: S takes longer across the network, and so do the blocks."""
+    far_away = Station("XX", "FAR", *map(float, moved(46.0, 7.5, 60.0, 0.0)), 0.0)
+    wider = Network.build([*STATIONS, far_away], CRUST)
+    store = Store(None)
+    window = make_window(NETWORK, store)
+    picks = delayed(rows, np.random.default_rng(7))
+    half = len(picks) // 2
+    feed(window, picks[:half])
+    after = make_window(wider, store)
+    assert after.grid.block_s > window.grid.block_s
+    feed(after, picks[half:])
+    finish(after, far(rows))
+    assert catalogue(after) == anonymous(settled_events(wider, rows, RULES))
 
 
 def test_a_noisy_station_is_counted_and_does_not_change_what_the_others_see(rows):
