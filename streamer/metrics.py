@@ -19,6 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from streamer.latency import STAGES
 from streamer.timebase import NS_PER_S
 
 # From a batch of one station on an idle core to one that an interval of a second cannot hold.
@@ -42,6 +43,12 @@ class Series:
     labels: Sequence[str] = ()
 
 
+_RELOADS = (
+    Series("msnet_config_last_reload_attempt_timestamp_seconds", "gauge",
+           "when the configuration was last to be read again, POSIX s"),
+    Series("msnet_config_last_reload_success_timestamp_seconds", "gauge",
+           "when the configuration was last read without an error, POSIX s"),
+)  # fmt: skip
 SERIES: tuple[Series, ...] = (
     Series("msnet_build_info", "gauge", "1; version and network are in the labels",
            ("version", "model", "model_sha")),
@@ -81,16 +88,15 @@ SERIES: tuple[Series, ...] = (
     Series("msnet_inference_batch_size", "histogram", "stations in one batch"),
     Series("msnet_pick_latency_seconds", "histogram",
            "from the onset to the arrival of its last sample (data), from there to the message "
-           "(compute), and from the onset to the message (total)", ("stage",)),
+           "(compute), and from the onset to the message (total); parts of data are look_ahead, "
+           "record and telemetry, parts of compute wait and network (docs/messages.md)",
+           ("stage",)),
     Series("msnet_picks_published_total", "counter", "messages that Redis has confirmed"),
     Series("msnet_picks_duplicate_total", "counter", "messages that Redis already had"),
     Series("msnet_picks_dropped_total", "counter", "picks lost, by reason", ("reason",)),
     Series("msnet_spool_entries", "gauge", "messages that wait for Redis"),
     Series("msnet_redis_up", "gauge", "1 unless the last batch of messages failed"),
-    Series("msnet_config_last_reload_attempt_timestamp_seconds", "gauge",
-           "when the configuration was last to be read again, POSIX s"),
-    Series("msnet_config_last_reload_success_timestamp_seconds", "gauge",
-           "when the configuration was last read without an error, POSIX s"),
+    *_RELOADS,
 )  # fmt: skip
 WORKER_SERIES: tuple[Series, ...] = (
     Series("msnet_association_picks_total", "counter",
@@ -105,6 +111,7 @@ WORKER_SERIES: tuple[Series, ...] = (
     Series("msnet_station_rsv_ratio", "gauge",
            "Rsv/Pick: share of the picks of the last hour that have an event",
            ("network", "station", "phase")),
+    *_RELOADS,
 )  # fmt: skip
 _BY_NAME = {series.name: series for series in (*SERIES, *WORKER_SERIES)}
 
@@ -137,18 +144,27 @@ class Metrics(Exporter):
         self._inference = self._histogram("msnet_inference_seconds", _INFERENCE_BUCKETS_S)
         self._batch = self._histogram("msnet_inference_batch_size", _BATCH_BUCKETS)
         latency = self._histogram("msnet_pick_latency_seconds", _LATENCY_BUCKETS_S)
-        self._latency = {stage: latency.labels(stage) for stage in ("data", "compute", "total")}
+        stages = ("data", "compute", "total", *STAGES[:-1])
+        self._latency = {stage: latency.labels(stage) for stage in stages}
 
     def batch_done(self, stations: int, duration_s: float) -> None:
         """The network has answered a batch."""
         self._inference.observe(duration_s)
         self._batch.observe(stations)
 
-    def pick_made(self, t_ns: int, data_ns: int, now_ns: int) -> None:
-        """A pick of an onset at `t_ns`, whose last sample arrived at `data_ns`, goes out."""
-        self._latency["data"].observe((data_ns - t_ns) / NS_PER_S)
-        self._latency["compute"].observe((now_ns - data_ns) / NS_PER_S)
-        self._latency["total"].observe((now_ns - t_ns) / NS_PER_S)
+    def pick_made(
+        self, t_ns: int, data_ns: int, now_ns: int, stages_s: Mapping[str, float]
+    ) -> None:
+        """A pick of an onset at `t_ns`, whose last sample arrived at `data_ns`, goes out.
+
+        `stages_s`: by name, all but the last of `latency.STAGES`.
+        """
+        parts = {name: stages_s[name] for name in STAGES[:-1] if name in stages_s}
+        parts["data"] = (data_ns - t_ns) / NS_PER_S
+        parts["compute"] = (now_ns - data_ns) / NS_PER_S
+        parts["total"] = (now_ns - t_ns) / NS_PER_S
+        for stage, duration_s in parts.items():
+            self._latency[stage].observe(duration_s)
 
     def _histogram(self, name: str, buckets: Sequence[float]) -> Histogram:
         series = _BY_NAME[name]

@@ -71,7 +71,7 @@ class Observer:
     def pick_made(self, pick: Pick) -> None:
         """A message goes to the publisher."""
         if pick.rev == 0:
-            self.metrics.pick_made(pick.t_ns, pick.data_ns, self._clock())
+            self.metrics.pick_made(pick.t_ns, pick.data_ns, self._clock(), pick.stages_s)
         if pick.final and pick.status != "retract":
             instrument = Instrument(pick.net, pick.sta, pick.loc, pick.cha[:-1])
             self._tally.add(instrument, pick.phase, pick.t_ns)
@@ -110,7 +110,7 @@ class Observer:
         counts = self._totals()
         return {
             **self._network(),
-            **self._reloaded(),
+            **({} if self._reloads is None else self._reloads.reading()),
             **self._stages(counts),
             **_of_stations(self.stations()),
         }
@@ -122,15 +122,6 @@ class Observer:
             "msnet_build_info": {labels: 1.0},
             "msnet_seedlink_connected": float(self._connected()),
             "msnet_redis_up": float(self._publisher.is_up),
-        }
-
-    def _reloaded(self) -> Reading:
-        if self._reloads is None:
-            return {}
-        when = "msnet_config_last_reload_{}_timestamp_seconds".format
-        return {
-            when("attempt"): self._reloads.attempted_s,
-            when("success"): self._reloads.succeeded_s,
         }
 
     def _stages(self, counts: Mapping[str, int]) -> Reading:

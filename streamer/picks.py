@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Literal, get_args
 
 from streamer.errors import DataError
+from streamer.latency import INSTANTS, stages_s
 from streamer.seedid import Instrument
 from streamer.timebase import NS_PER_S, iso
 
@@ -23,8 +24,8 @@ class Pick:
     """One pick in one state of its life cycle.
 
     `t_ns`, `data_ns`, `made_ns` are POSIX ns UTC: the onset, the arrival of the last sample used,
-    the publication. `prob` is the peak of the probability trace (0-1). Consumers insert or ignore
-    by (`id`, `rev`).
+    the publication; `latency.INSTANTS` has those between them. `prob` is the peak of the
+    probability trace (0-1). Consumers insert or ignore by (`id`, `rev`).
 
     Life: `new` (rev 0) about a second after the onset or, if it was not sure enough then, with its
     final probability; `update` (rev n) when it moves; the last message has `final` 1 and is `new`,
@@ -61,6 +62,10 @@ class Pick:
     amp_per: float | None = None
     pol: str | None = None
     pol_prob: float | None = None
+    seen_ns: int | None = None
+    rec_ns: int | None = None
+    turn_ns: int | None = None
+    done_ns: int | None = None
 
     @property
     def nslc(self) -> str:
@@ -71,6 +76,11 @@ class Pick:
     def name(self) -> str:
         """`<id>:<rev>`, by which messages are told apart."""
         return f"{self.id}:{self.rev}"
+
+    @property
+    def stages_s(self) -> dict[str, float]:
+        """Seconds of each stage of `latency.STAGES`; empty if it was not made live."""
+        return stages_s([getattr(self, name) for name in INSTANTS])
 
     def to_fields(self) -> dict[str, str]:
         """Message fields in a fixed order, all values strings."""
@@ -133,6 +143,7 @@ _FORMATS = {
 }
 _CONVERT: dict[str, Callable[[str], object]] = {
     **dict.fromkeys(("rev", "t_ns", "data_ns", "made_ns", "final", "n_comp"), int),
+    **dict.fromkeys(("seen_ns", "rec_ns", "turn_ns", "done_ns"), int),
     **dict.fromkeys(("prob", "lat", "lon", "elev", "t_unc", "snr"), _finite),
     **dict.fromkeys(("amp", "amp_per", "pol_prob"), _finite),
     "phase": _one_of(*get_args(Phase)),

@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import structlog
 
@@ -87,9 +88,11 @@ async def run(
     health = HealthServer.at(
         config.metrics.address, observer.metrics.render, observer.why_not_ready
     )
-    reloader = Reloader(
-        config, reloads, lambda new: receiver.change_stations(feed_config(new).spec)
-    )
+
+    async def change_stations(new: Config) -> None:
+        await receiver.change_stations(feed_config(new).spec)
+
+    reloader = Reloader(config, reloads, {"stations": change_stations})
     log.info("started", version=__version__, model=engine.picker.provenance.model)
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -266,12 +269,13 @@ class Line:
             ended = least_blocks is not None
             batches = self._engine.scheduler.collect(least_blocks, ended=ended)
         for batch in batches:
-            began = time.monotonic()
+            began, turn_ns = time.monotonic(), self._clock()
             responses = await loop.run_in_executor(self._thread, self._infer, batch)
             self._observer.batch_done(batch, responses, time.monotonic() - began)
             self._progress += 1
             with self._timings.stage("picks"):
-                for pick in self._engine.picks(batch, responses):
+                for made in self._engine.picks(batch, responses):
+                    pick = replace(made, turn_ns=turn_ns, done_ns=self._clock())
                     log.debug("pick", station=f"{pick.net}.{pick.sta}", pick_id=pick.id)
                     self._publisher.submit(pick)
                     self._observer.pick_made(pick)

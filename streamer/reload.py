@@ -6,7 +6,7 @@ errors changes nothing: the daemon goes on with what it has.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -16,10 +16,11 @@ from streamer.config_text import settings
 from streamer.errors import MsnetError
 from streamer.health import notify, notify_reloading
 from streamer.log import configure_logging
+from streamer.metrics import Reading
 
 log = structlog.get_logger()
 
-RELOADABLE = frozenset({"stations", "log.level", "log.format"})
+_LOGGING = frozenset({"log.level", "log.format"})
 
 
 @dataclass
@@ -34,19 +35,29 @@ class Reloads:
     attempted_s: float = 0.0
     succeeded_s: float = 0.0
 
+    def reading(self) -> Reading:
+        """When it was read, for Prometheus."""
+        when = "msnet_config_last_reload_{}_timestamp_seconds".format
+        return {when("attempt"): self.attempted_s, when("success"): self.succeeded_s}
+
 
 class Reloader:
-    """Applies a changed configuration; `change_stations` is given one with other stations."""
+    """Applies a changed configuration.
+
+    `parts` are the settings, apart from logging, that can change while running: by the name of a
+    setting or section what takes it up. It is called at every reload, for the files that settings
+    name may have changed; it raises a MsnetError, and changes nothing, if it cannot be done.
+    """
 
     def __init__(
         self,
         config: Config,
         reloads: Reloads,
-        change_stations: Callable[[Config], Awaitable[None]],
+        parts: Mapping[str, Callable[[Config], Awaitable[None]]],
     ) -> None:
         self._config = config
         self._reloads = reloads
-        self._change_stations = change_stations
+        self._parts = parts
 
     async def run(self) -> None:
         """Reload whenever it is asked for, until cancelled."""
@@ -65,20 +76,21 @@ class Reloader:
         try:
             new = await asyncio.to_thread(self._reloads.reread)
             changed = differences(self._config, new)
-            if "stations" in changed:
-                await self._change_stations(new)
+            for take_up in self._parts.values():
+                await take_up(new)
         except MsnetError as error:
             log.error("reload_failed", error=str(error))
             return
-        if changed & {"log.level", "log.format"}:
+        if changed & _LOGGING:
             configure_logging(new.log.level, new.log.format)
-        later = sorted(changed - RELOADABLE)
-        if later:
+        taken = {key for key in changed if key in _LOGGING or key.split(".")[0] in self._parts}
+        if later := sorted(changed - taken):
             log.warning("restart_required", settings=later)
-        log.info("reloaded", changed=sorted(changed & RELOADABLE))
+        log.info("reloaded", changed=sorted(taken))
         written = {"level": new.log.level, "format": new.log.format}
-        log_config = self._config.log.model_copy(update=written)
-        self._config = self._config.model_copy(update={"stations": new.stations, "log": log_config})
+        update = {name: getattr(new, name) for name in self._parts}
+        update["log"] = self._config.log.model_copy(update=written)
+        self._config = self._config.model_copy(update=update)
         self._reloads.succeeded_s = time.time()
 
 

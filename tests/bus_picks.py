@@ -1,4 +1,4 @@
-"""Picks for the tests of the bus."""
+"""Picks for tests that need any, or a few alike."""
 
 from dataclasses import replace
 from typing import Any

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from streamer.association.share import Share
 from streamer.metrics import Reading
+from streamer.reload import Reloads
 from streamer.timebase import NS_PER_S
 
 # What became of the picks that were read, by the counters of the worker.
@@ -31,11 +32,13 @@ class WorkerObserver:
         watermark_age_s: Callable[[], float | None],
         shares: Callable[[], Mapping[tuple[str, str], Share]],
         lag: Callable[[], int | None],
+        reloads: Reloads,
     ) -> None:
         self._counts = counts
         self._watermark_age_s = watermark_age_s
         self._shares = shares
         self._lag = lag
+        self._reloads = reloads
 
     def why_not_ready(self) -> str | None:
         """What keeps events from coming; None if nothing does."""
@@ -65,6 +68,7 @@ class WorkerObserver:
             "msnet_events_total": events,
             "msnet_dead_letters_total": float(counts.get("dead_letters", 0)),
             "msnet_station_rsv_ratio": shares,
+            **self._reloads.reading(),
             **({} if age_s is None else {"msnet_association_watermark_age_seconds": age_s}),
             **({} if lag is None else {"msnet_stream_lag": {("assoc",): float(lag)}}),
         }

@@ -21,12 +21,18 @@ class Watermark:
     def __init__(
         self, codes: Iterable[tuple[str, str]], hold_s: float, unheard_lateness_s: float
     ) -> None:
-        self._codes = frozenset(codes)
-        self._hold_ns = round(hold_s * NS_PER_S)
-        self._unheard_ns = round(unheard_lateness_s * NS_PER_S)
         self._newest_made_ns = NEVER_NS
         self._newest_at_ns = 0
         self.held_back = 0  # stations that are not waited for
+        self.follow(codes, hold_s, unheard_lateness_s)
+
+    def follow(
+        self, codes: Iterable[tuple[str, str]], hold_s: float, unheard_lateness_s: float
+    ) -> None:
+        """Others matter from now on."""
+        self._codes = frozenset(codes)
+        self._hold_ns = round(hold_s * NS_PER_S)
+        self._unheard_ns = round(unheard_lateness_s * NS_PER_S)
 
     def published(self, made_ns: int, now_ns: int) -> None:
         """A pick was published."""

@@ -10,19 +10,22 @@ worker waits, and goes on where it was.
 import asyncio
 import json
 import os
+import signal
 import socket
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import structlog
 
 from streamer import __version__
+from streamer.association.network import Network
 from streamer.association.observe import WorkerObserver, age_s
 from streamer.association.offline import read_network
+from streamer.association.parameters import AssociationConfig
 from streamer.association.share import Share
 from streamer.association.store import Store
 from streamer.association.watermark import Watermark
@@ -32,11 +35,12 @@ from streamer.bus.consumer import Delivery, PickConsumer
 from streamer.bus.redis_streams import PickStream
 from streamer.clock import Clock
 from streamer.config import Config
-from streamer.errors import DataError, StolenError, UnavailableError
+from streamer.errors import DataError, MsnetError, StolenError, UnavailableError
 from streamer.health import Watchdog, notify
 from streamer.http_health import HealthServer
 from streamer.metrics import Exporter
 from streamer.picks import Pick
+from streamer.reload import Reloader, Reloads
 from streamer.shutdown import stop_on_signals
 
 log = structlog.get_logger()
@@ -52,41 +56,91 @@ RUNS, SENT = 10, 100
 SECONDS_PER_DAY = 86_400
 
 
-async def work(config: Config) -> None:
-    """Associate until SIGTERM or SIGINT. Raises any MsnetError that keeps it from starting."""
-    network = read_network(config.association)
-    server = server_address(config)
-    stop = asyncio.Event()
-    stop_on_signals(stop)
-    retention_s = config.redis.retention_days * SECONDS_PER_DAY
-    consumer = PickConsumer(server, prefix=config.redis.prefix, block_s=BLOCK_S)
-    events = PickStream(
-        server,
-        prefix=config.redis.prefix,
-        topic="events",
-        retention_s=int(retention_s),
-        max_entries=config.redis.max_entries,
-        marker_life_s=int(retention_s),
-        clock=time.time_ns,
-    )
-    notify("READY=1")
-    log.info("association_started", version=__version__, profile=config.association.profile,
-             stations=len(network.stations))  # fmt: skip
-    lease = Lease(consumer)
-    try:
-        if await lease.acquire(stop):
-            store = await asyncio.to_thread(Store, config.state_dir / STORE_NAME)
-            try:
-                window = await asyncio.to_thread(Window, store, network, config.association)
-                worker = Worker(config, window, store, consumer, events, lease, time.time_ns)
-                await worker.run(stop)
-            finally:
-                store.close()
-    finally:
-        notify("STOPPING=1")
-        await lease.release()
-        await consumer.close()
-        await events.close()
+async def work(config: Config, reread: Callable[[], Config] | None = None) -> None:
+    """Associate until SIGTERM or SIGINT.
+
+    At SIGHUP the configuration is read again by `reread`. Raises any MsnetError that keeps it from
+    starting.
+    """
+    service = Service(config, Reloads(reread or (lambda: config)))
+    await service.run()
+
+
+class Service:
+    """One process: stands by until it owns the group, then works. Reloads in either state.
+
+    The constructor raises what `read_network` raises.
+    """
+
+    def __init__(self, config: Config, reloads: Reloads) -> None:
+        self._config = config
+        self._reloads = reloads
+        self._rules = config.association
+        self._network = read_network(self._rules)
+        self._worker: Worker | None = None
+        self._changing = asyncio.Lock()  # a worker that is being made is not passed over
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT."""
+        config, reloads = self._config, self._reloads
+        server = server_address(config)
+        stop = asyncio.Event()
+        stop_on_signals(stop)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloads.asked.set)
+        retention_s = config.redis.retention_days * SECONDS_PER_DAY
+        consumer = PickConsumer(server, prefix=config.redis.prefix, block_s=BLOCK_S)
+        events = PickStream(
+            server,
+            prefix=config.redis.prefix,
+            topic="events",
+            retention_s=int(retention_s),
+            max_entries=config.redis.max_entries,
+            marker_life_s=int(retention_s),
+            clock=time.time_ns,
+        )
+        notify("READY=1")
+        log.info("association_started", version=__version__, profile=self._rules.profile,
+                 stations=len(self._network.stations))  # fmt: skip
+        lease = Lease(consumer)
+        reloader = Reloader(config, reloads, {"association": self._change})
+        beside = [
+            asyncio.create_task(reloader.run()),
+            asyncio.create_task(Watchdog({"rounds": lambda: self._pulse(lease)}).run()),
+        ]
+        try:
+            if await lease.acquire(stop):
+                store = await asyncio.to_thread(Store, config.state_dir / STORE_NAME)
+                try:
+                    async with self._changing:
+                        window = await asyncio.to_thread(Window, store, self._network, self._rules)
+                        self._worker = Worker(
+                            config, window, store, consumer, events, lease, reloads, time.time_ns
+                        )
+                    await self._worker.run(stop)
+                finally:
+                    store.close()
+        finally:
+            notify("STOPPING=1")
+            for task in beside:
+                task.cancel()
+            await lease.release()
+            await consumer.close()
+            await events.close()
+
+    async def _change(self, new: Config) -> None:
+        """Take up stations, velocity model and rules, as a restart would."""
+        rules = new.association
+        network = await asyncio.to_thread(read_network, rules)
+        async with self._changing:
+            if self._worker is not None:
+                await self._worker.change(network, rules)
+            self._network, self._rules = network, rules
+
+    def _pulse(self, lease: "Lease") -> object:
+        """Changes while rounds are done, or the lease is waited for; memory is read in between."""
+        if self._worker is not None:
+            return self._worker.rounds
+        return lease.tries if not lease.held else time.monotonic()
 
 
 class Lease:
@@ -97,6 +151,7 @@ class Lease:
         self._token = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
         self._until_s = 0.0
         self.lost = False
+        self.tries = 0
 
     @property
     def held(self) -> bool:
@@ -107,6 +162,7 @@ class Lease:
         """Wait for it as a standby; False if stopped meanwhile. Redis need not be there yet."""
         told = None
         while not stop.is_set():
+            self.tries += 1
             try:
                 await self._consumer.connect()
                 if await self.renew():
@@ -159,9 +215,10 @@ class Worker:
         consumer: PickConsumer,
         events: PickStream,
         lease: Lease,
+        reloads: Reloads,
         clock: Clock,
     ) -> None:
-        settings = config.association
+        settings = window.rules
         self.counts: Counter[str] = Counter()
         self._window = window
         self._store = store
@@ -183,13 +240,14 @@ class Worker:
             watermark_age_s=lambda: age_s(self._window.watermark_ns, self._clock()),
             shares=lambda: self._shares,
             lag=lambda: self._lag,
+            reloads=reloads,
         )
         self._health_address = config.metrics.worker_address
-        self._rounds = 0
+        self._wanted: tuple[Network, AssociationConfig, asyncio.Future[None]] | None = None
+        self.rounds = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`; Redis that goes away is waited for."""
-        watchdog = asyncio.create_task(Watchdog({"rounds": lambda: self._rounds}).run())
         reporting = asyncio.create_task(self._report())
         keeping = asyncio.create_task(self._lease.keep())
         exporter = Exporter(self._observer.read)
@@ -199,7 +257,10 @@ class Worker:
         down_since_s: float | None = None
         try:
             while not stop.is_set():
-                self._rounds += 1
+                self.rounds += 1
+                if self._wanted is not None:
+                    await self._renew(*self._wanted)
+                    self._wanted = None
                 try:
                     await self._round()
                 except UnavailableError as error:
@@ -215,12 +276,34 @@ class Worker:
             with suppress(UnavailableError):
                 await self._publish_shares()
         finally:
-            watchdog.cancel()
             reporting.cancel()
             keeping.cancel()
             if health is not None:
                 await asyncio.to_thread(health.close)
         log.info("stopped", **self.totals())
+
+    async def change(self, network: Network, rules: AssociationConfig) -> None:
+        """Go on with these after the round at hand. Raises what `Window` raises, and then does not.
+
+        Of a worker that ends meanwhile nothing is heard any more.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._wanted = network, rules, done
+        await done
+
+    async def _renew(
+        self, network: Network, rules: AssociationConfig, done: "asyncio.Future[None]"
+    ) -> None:
+        """Another window on the same memory: what a restart would do, without an end."""
+        try:
+            window = await asyncio.to_thread(Window, self._store, network, rules)
+        except MsnetError as error:
+            done.set_exception(error)
+            return
+        self.counts += self._window.counts
+        self._window = window
+        self._watermark.follow(window.station_codes, rules.hold_s, rules.unheard_lateness_s)
+        done.set_result(None)
 
     async def _reconnect(self) -> None:
         with suppress(UnavailableError):  # the next round says so again

@@ -5,7 +5,7 @@ from typing import Literal
 
 import click
 
-from streamer.cli.options import ExistingPath, config_option, configured
+from streamer.cli.options import ExistingPath, config_option, configured, load
 from streamer.cli.viewing import events
 
 
@@ -40,7 +40,8 @@ def associate(
     """Turn picks into located events (msnet.event/1).
 
     Of the Redis stream msnet:picks, as they come, to the stream msnet:events, until stopped; or of
-    a file, to JSON lines. All parameters are in the section `association` of the configuration.
+    a file, to JSON lines. All parameters are in the section `association` of the configuration,
+    which SIGHUP has read again, with stations and velocity model, while it works.
     """
     overrides: dict[str, object] = {
         "association.stations": stations,
@@ -55,7 +56,9 @@ def associate(
 
         from streamer.association.worker import work
 
-        asyncio.run(work(configured(config_path, log_level, overrides)))
+        overrides["log.level"] = log_level
+        config = configured(config_path, log_level, overrides)
+        asyncio.run(work(config, lambda: load(config_path, overrides)))
         return
     import sys
 

@@ -30,7 +30,6 @@ def run(config_path: Path | None, log_level: str | None, **options: Any) -> None
     """
     import asyncio
 
-    from streamer.cli.options import load
     from streamer.daemon import serve
 
     overrides = {

@@ -12,13 +12,39 @@ FROM_HELP = "File of JSON lines to read instead of Redis."
 SINCE_HELP = "now, earliest, a span (90s, 10m, 2h, 7d) or an ISO 8601 time: of publication."
 
 
-def tail_options(*formats: str) -> Callable[[Any], Any]:
+PICK_LINES = ("table", "jsonl", "csv", "anss", "latency")
+PICK_FILES = ("quakeml", "seiscomp", "nonlinloc", "gamma", "pyocto", "real")
+EVENT_LINES = ("table", "jsonl", "csv", "geojson")
+EVENT_FILES = ("quakeml", "seiscomp", "nonlinloc", "hypodd", "real", "png")
+
+
+class LineFormat(click.Choice[str]):
+    """A format with a line for each message; of what only `export` writes it says why."""
+
+    def __init__(self, lines: tuple[str, ...], files: tuple[str, ...]) -> None:
+        super().__init__(lines)
+        self._files = files
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """The name of the format."""
+        if value in self._files:
+            self.fail(
+                f"{value} is a file with a beginning and an end, of what stands in the end; lines "
+                f"for messages as they come are {', '.join(self.choices)}. Such a file is written "
+                f"by `export --format {value}`.",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
+
+
+def tail_options(lines: tuple[str, ...], files: tuple[str, ...]) -> Callable[[Any], Any]:
     """The options of `tail`."""
 
     def decorate(command: Any) -> Any:
         command = click.option("--since", default="now", show_default=True, metavar="TIME",
                                help=SINCE_HELP)(command)  # fmt: skip
-        command = click.option("--format", "kind", type=click.Choice(formats), default="table",
+        command = click.option("--format", "kind", type=LineFormat(lines, files), default="table",
                                show_default=True,
                                help="How they are printed.")(command)  # fmt: skip
         return viewer_options(command)
@@ -52,11 +78,12 @@ def picks() -> None:
 
 
 @picks.command("tail")
-@tail_options("table", "jsonl", "csv", "anss")
+@tail_options(PICK_LINES, PICK_FILES)
 def picks_tail(since: str, kind: Any, **options: Any) -> None:
     """Print picks as they are published, until Ctrl-C; from any host that reaches Redis.
 
-    Every message is shown: updates and retractions too.
+    Every message is shown: updates and retractions too. latency tells where the time between the
+    onset and the message went.
     """
     import sys
 
@@ -66,8 +93,7 @@ def picks_tail(since: str, kind: Any, **options: Any) -> None:
 
 
 @picks.command("export")
-@export_options("table", "jsonl", "csv", "anss", "quakeml", "seiscomp", "nonlinloc", "gamma",
-                "pyocto", "real")  # fmt: skip
+@export_options("table", "jsonl", "csv", "anss", *PICK_FILES)
 def picks_export(
     file: Path | None,
     kind: Any,
@@ -94,7 +120,7 @@ def events() -> None:
 
 
 @events.command("tail")
-@tail_options("table", "jsonl", "csv", "geojson")
+@tail_options(EVENT_LINES, EVENT_FILES)
 def events_tail(since: str, kind: Any, **options: Any) -> None:
     """Print events as they are published, until Ctrl-C; from any host that reaches Redis.
 
@@ -108,8 +134,7 @@ def events_tail(since: str, kind: Any, **options: Any) -> None:
 
 
 @events.command("export")
-@export_options("table", "jsonl", "csv", "geojson", "quakeml", "seiscomp", "nonlinloc", "hypodd",
-                "real", "png")  # fmt: skip
+@export_options("table", "jsonl", "csv", "geojson", *EVENT_FILES)
 @click.option("--picks", "picks_file", type=ExistingPath,
               help="File with the picks, for their channels in QuakeML.")  # fmt: skip
 @click.option("--stations", type=ExistingPath, help="csv or StationXML, for the map (png).")

@@ -15,13 +15,16 @@ from streamer.export.anss import anss_json
 from streamer.export.event_formats import CSV_COLUMNS as EVENT_COLUMNS
 from streamer.export.event_formats import EVENT_HEADINGS, event_cells, feature
 from streamer.export.sources import as_events
+from streamer.latency import STAGES
 from streamer.output import CSV_COLUMNS as PICK_COLUMNS
 from streamer.output import PICK_HEADINGS, csv_line, pick_cells
 from streamer.picks import Pick
+from streamer.timebase import NS_PER_S
 
-PickLines = Literal["table", "jsonl", "csv", "anss"]
+PickLines = Literal["table", "jsonl", "csv", "anss", "latency"]
 EventLines = Literal["table", "jsonl", "csv", "geojson"]
 PICK_LINE = "{:<23}  {:<15} {:<5} {:>4}  {:<11} {}"
+LATENCY_LINE = "{:<23}  {:<15} {:<5} {:<11} {:>8}  {:>10} {:>7} {:>9} {:>7} {:>7} {:>7}"
 EVENT_LINE = "{:<19} {:>8} {:>9} {:>6} {:>5} {:>5} {:>5} {:>3} {:>4} {:>4} {}"
 
 
@@ -52,8 +55,15 @@ def print_picks(picks: Iterable[Pick], kind: PickLines, output: TextIO) -> None:
         "jsonl": lambda pick: json.dumps(pick.to_fields()),
         "csv": lambda pick: csv_line(pick.to_fields().get(name, "") for name in PICK_COLUMNS),
         "anss": anss_json,
+        "latency": latency_line,
     }
-    headers = {"table": PICK_LINE.format(*PICK_HEADINGS), "csv": ",".join(PICK_COLUMNS)}
+    headers: dict[PickLines, str] = {
+        "table": PICK_LINE.format(*PICK_HEADINGS),
+        "csv": ",".join(PICK_COLUMNS),
+        "latency": LATENCY_LINE.format(
+            "time (UTC)", "channel", "phase", "state", "seconds", *STAGES
+        ).replace("_", "-"),
+    }
     _print(picks, lines[kind], headers.get(kind), output)
 
 
@@ -81,6 +91,15 @@ def _print(
 def pick_line(pick: Pick) -> str:
     """A row of the table of picks."""
     return PICK_LINE.format(*pick_cells(pick)).rstrip()
+
+
+def latency_line(pick: Pick) -> str:
+    """From the onset to the publication, s, and the stages of it where the message tells them."""
+    time, channel, phase, _, state, _ = pick_cells(pick)
+    stages = pick.stages_s or dict.fromkeys(STAGES, None)
+    cells = ("-" if each is None else f"{each:.3f}" for each in stages.values())
+    total_s = (pick.made_ns - pick.t_ns) / NS_PER_S
+    return LATENCY_LINE.format(time, channel, phase, state, f"{total_s:.3f}", *cells)
 
 
 def event_line(event: Event) -> str:

@@ -101,7 +101,7 @@ class Picker:
 
     def pick(self, step: Step, response: Response) -> list[Pick]:
         """The messages of this step, in the order in which they became due."""
-        lag = (step.first_block + step.blocks) * BLOCK - response.stop
+        lag = step.end - response.stop
         messages: list[Pick] = []
         for end, preview in () if step.track.late else response.previews:
             messages += self._judge(step, response, end - lag)
@@ -161,7 +161,8 @@ class Picker:
             if onset.index + reach < decided:
                 track.provisional.remove(provisional)
                 self.counts["picks_retracted"] += 1
-                now = replace(pick, data_ns=step.arrived_ns)
+                seen_ns, rec_ns = _ends_ns(step, step.end)
+                now = replace(pick, seen_ns=seen_ns, rec_ns=rec_ns, data_ns=step.arrived_ns)
                 yield _revision(pick, now, "retract", final=1)
 
     def _believe(
@@ -220,7 +221,7 @@ class Picker:
             return Artefact.DATA_START
         before, after = track.context.reach(block)
         if known is None:
-            known = (step.first_block + step.blocks) * BLOCK
+            known = step.end
         else:
             after = min(after, known // BLOCK - 1 - block)
         around = excerpt(track, onset.index, known)
@@ -235,6 +236,7 @@ class Picker:
         measures = measure(around, slot)
         motion = first_motion(around, slot) if phase == "P" and slot == 0 else None
         place = self.inventory.find(component.nslc, t_ns)
+        seen_ns, rec_ns = _ends_ns(step, known)
         return Pick(
             id=pick_id(instrument, phase, t_ns, self._origin),
             rev=0,
@@ -265,7 +267,16 @@ class Picker:
             amp_per=measures.period_s,
             pol=motion and motion[0],
             pol_prob=motion and motion[1],
+            seen_ns=seen_ns,
+            rec_ns=rec_ns,
         )
+
+
+def _ends_ns(step: Step, known: int) -> tuple[int, int]:
+    """When the data end that a message stands on, up to sample `known`, and the newest record."""
+    rate = step.track.station.rate
+    assert rate is not None
+    return sample_time_ns(known, step.track.rate), sample_time_ns(step.data_end, rate)
 
 
 def _may_be_early(track: Track, onset: Onset) -> bool:

@@ -73,8 +73,9 @@ class Step:
     blocks), which of them depend on received samples only. Data begin at `begins`, a sample index
     at the rate of the network: nothing before it is to be given out. `fresh`: nothing that the
     network remembers counts. `ends`: no data follow for now, give out what waits for them; such a
-    step has no blocks. The last of the data arrived at `arrived_ns`. `again`: before a restart this
-    was done already, and its messages are known.
+    step has no blocks. The last of the data, which end before sample `data_end` of the instrument,
+    arrived at `arrived_ns`. `again`: before a restart this was done already, and its messages are
+    known.
     """
 
     track: "Track"
@@ -86,7 +87,13 @@ class Step:
     fresh: bool
     ends: bool
     arrived_ns: int
+    data_end: int
     again: bool = False
+
+    @property
+    def end(self) -> int:
+        """The sample index, at the rate of the network, at which its data end."""
+        return (self.first_block + self.blocks) * BLOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +247,7 @@ class Track:
             fresh=self._fresh,
             ends=False,
             arrived_ns=self.station.arrived_ns,
+            data_end=self.station.end,
             again=again,
         )
         self._fresh = False
@@ -275,6 +283,7 @@ class Track:
             fresh=False,
             ends=True,
             arrived_ns=self.station.arrived_ns,
+            data_end=self.station.end,
             again=again,
         )
 

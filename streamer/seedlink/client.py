@@ -225,7 +225,12 @@ class SeedLinkFeed:
         return now_s if now_s - self._happened_s < limits_s else happened
 
     async def change_stations(self, spec: StationSpec) -> None:
-        """Want these from now on. A connection is made anew; each station goes on where it was."""
+        """Want these from now on. A connection is made anew; each station goes on where it was.
+
+        Does nothing if they are those of before.
+        """
+        if spec == self._config.spec:
+            return
         self._config = replace(self._config, spec=spec)
         self._intent = replace(self._intent, spec=spec)
         if self._link is not None:

@@ -85,7 +85,10 @@ class ConsumerRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """All of it, the worst first; `problems` in words."""
+    """All of it, the worst first; `problems` in words.
+
+    `pick_latency_s`: medians of `PickRates.stages_s`, empty if unknown.
+    """
 
     level: Level
     problems: Sequence[str]
@@ -93,6 +96,7 @@ class Status:
     pickers: Sequence[PickerRow]
     consumers: Sequence[ConsumerRow]
     lengths: Mapping[str, int | None] = field(default_factory=dict)
+    pick_latency_s: Mapping[str, float] = field(default_factory=dict)
 
 
 def judge(
@@ -121,6 +125,7 @@ def judge(
         pickers=sorted(pickers, key=lambda row: (-row.level, row.name)),
         consumers=sorted(consumers, key=lambda row: (-row.level, row.name)),
         lengths=found.lengths,
+        pick_latency_s=rates.stages_s(now_ns // NS_PER_MS),
     )
 
 

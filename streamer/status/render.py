@@ -44,6 +44,8 @@ def as_nagios(status: Status) -> str:
     }
     if heard:
         data["worst_latency"] = f"{max(heard):.1f}s"
+    if status.pick_latency_s:
+        data["pick_latency"] = f"{status.pick_latency_s['total']:.3f}s"
     numbers = " ".join(f"{name}={value}" for name, value in data.items())
     # A bar begins the performance data: none may be in the words.
     return f"MSNET {status.level.name} - {words.replace('|', '/')} | {numbers}"
@@ -53,6 +55,8 @@ def as_table(status: Status) -> RenderableType:
     """All of it, the worst first."""
     parts: list[RenderableType] = [headline(status)]
     parts += [Text(f"  {problem}") for problem in status.problems]
+    if status.pick_latency_s:
+        parts.append(pick_latency(status))
     parts += ["", picker_table(status.pickers)]
     if status.consumers:
         parts += ["", consumer_table(status.consumers)]
@@ -69,6 +73,14 @@ def headline(status: Status) -> Text:
     )
     text = Text(f" {status.level.name} ", style=f"reverse {STYLES[status.level]}")
     return text.append(f"  {len(status.stations)} stations; on Redis: {counts}", style="default")
+
+
+def pick_latency(status: Status) -> Text:
+    """How long after the onset new picks are published, and where that time goes (medians)."""
+    stages = dict(status.pick_latency_s)
+    total_s = stages.pop("total")
+    parts = ", ".join(f"{name.replace('_', '-')} {each:.2f}" for name, each in stages.items())
+    return Text(f"new picks {total_s:.2f} s after the onset: {parts}")
 
 
 def picker_table(pickers: Sequence[PickerRow]) -> Table:

@@ -30,7 +30,7 @@ from streamer.export.sources import as_events
 from streamer.status.command import recent_picks
 from streamer.status.model import Level, Limits, Status, judge
 from streamer.status.rates import PickRates
-from streamer.status.render import headline, picker_table, station_table
+from streamer.status.render import headline, pick_latency, picker_table, station_table
 from streamer.timebase import NS_PER_MS, NS_PER_S
 
 REFRESH_S = 1.0
@@ -146,14 +146,18 @@ class Watcher:
 def draw(status: Status, events: Sequence[Event], height: int, width: int) -> RenderableType:
     """The screen: headline, pickers, stations that fit, and events beside them if it is wide."""
     problems = [Text(f" {text}", overflow="ellipsis") for text in status.problems[:PROBLEMS]]
-    rows = max(height - FRAME_ROWS - len(problems) - len(status.pickers), 1)
+    latency = [pick_latency(status)] if status.pick_latency_s else []
+    for line in latency:
+        line.no_wrap, line.overflow = True, "ellipsis"
+    above = len(latency) + len(problems) + len(status.pickers)
+    rows = max(height - FRAME_ROWS - above, 1)
     stations = station_table(status.stations[:rows])
     hidden = len(status.stations) - rows
     layout = Layout()
     layout.split_column(
         Layout(
-            Group(headline(status), *problems, picker_table(status.pickers)), name="head",
-            size=3 + len(problems) + len(status.pickers),
+            Group(headline(status), *latency, *problems, picker_table(status.pickers)), name="head",
+            size=3 + above,
         ),
         Layout(name="body"),
         Layout(Text(" q quits", style="dim"), name="foot", size=1),

@@ -38,6 +38,7 @@ from streamer.config import Config
 from streamer.daemon import serve
 from streamer.demo.recordings import load_recordings
 from streamer.errors import CannotCreateError, MsnetError, UnavailableError
+from streamer.latency import INSTANTS
 from streamer.log import configure_logging
 from streamer.seedlink import client
 from streamer.seedlink.server import ReplayServer
@@ -349,7 +350,7 @@ def by_revision(entries: Sequence[Mapping[str, str]]) -> Told:
     counts = Counter((entry["id"], int(entry["rev"])) for entry in entries)
     twice = [message for message, count in counts.items() if count > 1]
     assert not twice, f"{len(twice)} messages are on the stream twice, as {twice[:3]}"
-    timeless = {"made_ns", "data_ns", "author"}
+    timeless = {*INSTANTS[1:], "author"}
     return {
         (entry["id"], int(entry["rev"])): {k: v for k, v in entry.items() if k not in timeless}
         for entry in entries

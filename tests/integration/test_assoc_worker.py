@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -45,27 +46,31 @@ class Peers:
     def __init__(self, redis: ServerProcess, folder: Path) -> None:
         self.redis = redis
         self.folder = folder
-        lines = [f"{s.net},{s.sta},{s.lat!r},{s.lon!r},{s.elev_km}" for s in STATIONS]
-        stations = folder / "stations.csv"
-        stations.write_text("\n".join(["net,sta,lat,lon,elev_km", *lines]) + "\n")
+        self.stations = folder / "stations.csv"
+        self.write_stations(STATIONS)
         self.model = folder / "model.csv"
         layers = zip(CRUST.top_km, CRUST.vp_km_s, CRUST.vs_km_s, strict=True)
         text = "".join(f"{top},{vp},{vs}\n" for top, vp, vs in layers)
         self.model.write_text("top_km,vp_km_s,vs_km_s\n" + text)
         self.arguments = [
-            "--stations", str(stations), "--velocity-model", str(self.model),
+            "--stations", str(self.stations), "--velocity-model", str(self.model),
             "--redis", f"unix://{redis.socket}",
         ]  # fmt: skip
         self.logs = 0
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, state: str, *more: str) -> subprocess.Popen[bytes]:
+    def write_stations(self, stations) -> None:
+        lines = [f"{s.net},{s.sta},{s.lat!r},{s.lon!r},{s.elev_km}" for s in stations]
+        self.stations.write_text("\n".join(["net,sta,lat,lon,elev_km", *lines]) + "\n")
+
+    def start(self, state: str, *more: str, **environment: str) -> subprocess.Popen[bytes]:
         self.logs += 1
         self.log = self.folder / f"log{self.logs}"
         command = [sys.executable, "-m", "streamer.cli", "associate", *self.arguments,
                    "--state-dir", str(self.folder / state), *more]  # fmt: skip
         environ = os.environ | {"MSNET_STREAM_ASSOCIATION__LATENESS_S": "2",
-                                "MSNET_STREAM_ASSOCIATION__UNHEARD_LATENESS_S": "12"}  # fmt: skip
+                                "MSNET_STREAM_ASSOCIATION__UNHEARD_LATENESS_S": "12",
+                                **environment}  # fmt: skip
         with self.log.open("ab") as output:
             process = subprocess.Popen(command, stderr=output, stdout=output, env=environ)
         self.processes.append(process)
@@ -230,6 +235,51 @@ def test_a_second_worker_stands_by_and_takes_over(redis_server_binary, folder, r
         assert anonymous(latest_events(peers.events())) == anonymous(batch)
         names = [event.name for event in peers.events()]
         assert len(names) == len(set(names))
+
+
+def test_a_reload_takes_up_new_stations_and_survives_a_wrong_file(
+    redis_server_binary, folder, rows
+):
+    """SIGHUP: the events are those of the whole network, of picks before it, too."""
+    with peers_in(redis_server_binary, folder) as peers:
+        peers.write_stations(STATIONS[:-3])
+        process = peers.start("state")
+        picks = delayed(rows, np.random.default_rng(5))
+        peers.send(picks[:300])
+        peers.wait_for(peers.all_read)
+        peers.write_stations(STATIONS)
+        process.send_signal(signal.SIGHUP)
+        peers.wait_for(lambda: '"reloaded"' in peers.log.read_text())
+        peers.model.write_text("top_km,vp_km_s,vs_km_s\n3,6,3.5\n")
+        process.send_signal(signal.SIGHUP)
+        peers.wait_for(lambda: '"reload_failed"' in peers.log.read_text())
+        assert "begins 3 km below sea level" in peers.log.read_text()
+        peers.send(picks[300:])
+        peers.beat(end_of(rows))
+        peers.wait_for(peers.all_settled)
+        assert stop(process) == 0
+        batch = settled_events(NETWORK, rows)
+        assert anonymous(latest_events(peers.events())) == anonymous(batch)
+
+
+def test_a_worker_without_redis_tells_systemd_that_it_is_alive_and_reloads(
+    redis_server_binary, folder
+):
+    """A worker that stands by, or waits for Redis, is not one that hangs."""
+    with (
+        peers_in(redis_server_binary, folder) as peers,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
+    ):
+        peers.redis.kill()
+        systemd.bind(str(folder / "notify"))
+        systemd.settimeout(WAIT_S)
+        process = peers.start("state", NOTIFY_SOCKET=str(folder / "notify"), WATCHDOG_USEC="300000")
+        assert systemd.recv(100) == b"READY=1"
+        assert [systemd.recv(100) for _ in range(4)] == [b"WATCHDOG=1"] * 4
+        assert "redis_down" in peers.log.read_text()
+        process.send_signal(signal.SIGHUP)
+        peers.wait_for(lambda: '"reloaded"' in peers.log.read_text())
+        assert stop(process) == 0
 
 
 def test_an_event_is_told_within_a_second_of_the_pick_that_completes_it(

@@ -18,7 +18,9 @@ from daemon_parts import (
     write_archive,
 )
 
+from streamer.latency import STAGES
 from streamer.picks import Pick
+from streamer.timebase import NS_PER_S
 
 MAIL_SERVER = """
 import socket
@@ -113,6 +115,10 @@ def test_picks_are_messages_with_the_documented_fields(tmp_path: Path, settings:
         assert fields["id"].startswith(f"BW.UH3..SH.{pick.phase}.2010")
         assert pick.cha == ("SHZ" if pick.phase == "P" else "SHN")
         assert pick.made_ns >= pick.data_ns > pick.t_ns
+        stages = pick.stages_s
+        assert list(stages) == list(STAGES)
+        assert min(stages.values()) >= 0
+        assert sum(stages.values()) == pytest.approx((pick.made_ns - pick.t_ns) / NS_PER_S)
 
 
 def test_an_interrupt_drains_the_daemon(tmp_path: Path) -> None:

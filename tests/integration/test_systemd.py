@@ -12,7 +12,7 @@ from systemd_host import CONFIG, LOG, PROGRAM, UNIT_FOLDER, Host, systemd_host, 
 
 from streamer.systemd import Place, configurations, render
 
-PICKER = "msnet-stream@main"
+PICKER, WORKER = "msnet-stream@main", "msnet-associate"
 ARCHIVE = Path("/var/archive")
 REPLAY = f"""
 [Service]
@@ -33,6 +33,17 @@ log: {status_s: 1}
 """
 
 
+# Another prefix: picks would make it compile for half a minute, in which it heeds no signal.
+ASSOCIATION = """
+redis: {url: unix:///run/msnet-broker/redis.sock, password_file: null, prefix: quiet}
+association: {stations: /etc/msnet-stream/stations.csv,
+              velocity_model: /etc/msnet-stream/model.csv}
+log: {status_s: 1}
+"""
+STATIONS = "net,sta,lat,lon,elev_km\nBW,UH1,48.08,11.64,0.6\nBW,UH2,48.1,11.6,0.6\n"
+LAST_STATION = "BW,UH3,48.05,11.7,0.6\n"
+
+
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory, needed: None) -> Iterator[Host]:
     """A host with our units, a SeedLink server and a picker that is configured."""
@@ -43,8 +54,12 @@ def host(tmp_path_factory: pytest.TempPathFactory, needed: None) -> Iterator[Hos
         files = {place.units / name: text for name, text in render(place).items()}
         files |= {CONFIG / name: text for name, text in configurations(place, "main").items()}
         files[CONFIG / "main.yaml"] = SETTINGS
+        files[CONFIG / "associate.yaml"] = ASSOCIATION
+        files[CONFIG / "stations.csv"] = STATIONS + LAST_STATION
+        files[CONFIG / "model.csv"] = "top_km,vp_km_s,vs_km_s\n-1,5.8,3.4\n"
         files[place.units / "replay.service"] = REPLAY
-        files[place.units / "msnet-stream@.service.d/impatient.conf"] = IMPATIENT
+        for unit in ("msnet-stream@", "msnet-associate"):
+            files[place.units / f"{unit}.service.d/impatient.conf"] = IMPATIENT
         for path, text in files.items():
             host.write(path, text)
         for file in archive.iterdir():
@@ -71,6 +86,22 @@ def running(host: Host) -> Iterator[Host]:
     host.ctl("start", PICKER)
     yield host
     host.ctl("stop", PICKER, "replay")
+
+
+@pytest.fixture
+def working(host: Host) -> Iterator[Host]:
+    """The association worker of the host runs; stopped afterwards."""
+    host.ctl("start", "msnet-broker")
+    host.ctl("start", WORKER)
+    yield host
+    host.ctl("stop", WORKER)
+
+
+@pytest.fixture(params=[("running", PICKER), ("working", WORKER)], ids=["picker", "worker"])
+def service(request: pytest.FixtureRequest) -> tuple[Host, str]:
+    """A host with a service that runs there, and its name."""
+    fixture, unit = request.param
+    return request.getfixturevalue(fixture), unit
 
 
 def events(host: Host, name: str) -> list[dict[str, object]]:
@@ -106,17 +137,19 @@ def test_the_service_is_a_user_of_its_own_with_its_folder_and_credential(running
     assert running.run("ls", folder).split() == ["redis-password"]
 
 
-def test_a_picker_that_hangs_is_started_again(running: Host) -> None:
+def test_one_that_hangs_is_started_again(service: tuple[Host, str]) -> None:
     """No step, no ping: systemd aborts it after WatchdogSec and starts another."""
-    running.ctl("kill", "--signal=SIGSTOP", "--kill-whom=main", PICKER)
-    running.wait(PICKER, NRestarts="1", ActiveState="active")
+    host, unit = service
+    host.ctl("kill", "--signal=SIGSTOP", "--kill-whom=main", unit)
+    host.wait(unit, NRestarts="1", ActiveState="active")
 
 
-def test_a_picker_that_is_killed_is_started_again(running: Host) -> None:
-    pid = running.show(PICKER, "MainPID")["MainPID"]
-    running.ctl("kill", "--signal=SIGKILL", "--kill-whom=main", PICKER)
-    running.wait(PICKER, NRestarts="1", ActiveState="active")
-    assert running.show(PICKER, "MainPID")["MainPID"] != pid
+def test_one_that_is_killed_is_started_again(service: tuple[Host, str]) -> None:
+    host, unit = service
+    pid = host.show(unit, "MainPID")["MainPID"]
+    host.ctl("kill", "--signal=SIGKILL", "--kill-whom=main", unit)
+    host.wait(unit, NRestarts="1", ActiveState="active")
+    assert host.show(unit, "MainPID")["MainPID"] != pid
 
 
 def test_a_stop_publishes_what_is_complete(running: Host) -> None:
@@ -146,16 +179,55 @@ def test_a_reload_changes_the_stations_and_survives_a_wrong_file(running: Host) 
     running.write(CONFIG / "main.yaml", SETTINGS)
 
 
-def test_wrong_settings_stay_down(host: Host) -> None:
+def test_start_waits_until_the_worker_is_ready_and_a_stop_is_a_success(host: Host) -> None:
+    """SIGTERM: it leaves its lease, so that another one need not wait, and exits 0."""
+    started, stopped = len(events(host, "association_started")), len(events(host, "stopped"))
+    host.ctl("start", "msnet-broker")
+    host.ctl("start", WORKER)
+    assert host.show(WORKER, "ActiveState")["ActiveState"] == "active"
+    assert len(events(host, "association_started")) == started + 1
+    host.wait_for(lambda: events(host, "metrics_listening"))
+    host.ctl("stop", WORKER)
+    assert host.show(WORKER, "Result", "ActiveState") == {
+        "Result": "success",
+        "ActiveState": "inactive",
+    }, host.tail()
+    assert len(events(host, "stopped")) == stopped + 1
+
+
+def test_a_reload_of_the_worker_takes_up_stations_and_survives_a_wrong_file(working: Host) -> None:
+    """SIGHUP: the same process goes on; a file that cannot be used leaves the old in force."""
+    pid, changes = working.show(WORKER, "MainPID"), len(events(working, "stations_changed"))
+    working.write(CONFIG / "stations.csv", STATIONS)
+    failed = len(events(working, "reload_failed"))
+    working.ctl("reload", WORKER)
+    working.wait_for(lambda: len(events(working, "reload_failed")) > failed)
+    assert "2 stations" in str(events(working, "reload_failed")[-1]["error"])
+    working.write(CONFIG / "stations.csv", STATIONS + LAST_STATION)
+    reloaded = len(events(working, "reloaded"))
+    working.write(CONFIG / "associate.yaml", ASSOCIATION.replace("log:", "agency: ZZ\nlog:"))
+    working.ctl("reload", WORKER)
+    working.wait_for(lambda: len(events(working, "reloaded")) > reloaded)
+    assert events(working, "restart_required")[-1]["settings"] == ["agency"]
+    working.write(CONFIG / "associate.yaml", ASSOCIATION)
+    assert working.show(WORKER, "MainPID") == pid
+    assert len(events(working, "stations_changed")) == changes
+
+
+@pytest.mark.parametrize(
+    ("unit", "config"), [("msnet-stream@wrong", "wrong.yaml"), (WORKER, "associate.yaml")]
+)
+def test_wrong_settings_stay_down(host: Host, unit: str, config: str) -> None:
     """Exit 78 is not tried again: it would be wrong for ever."""
-    host.write(CONFIG / "wrong.yaml", "seedlink: {sever: here}\n")
-    host.ctl("start", "msnet-stream@wrong", check=False)
-    assert host.show("msnet-stream@wrong", "ActiveState", "ExecMainStatus", "NRestarts") == {
+    host.write(CONFIG / config, "seedlink: {sever: here}\n")
+    host.ctl("start", unit, check=False)
+    assert host.show(unit, "ActiveState", "ExecMainStatus", "NRestarts") == {
         "ActiveState": "failed",
         "ExecMainStatus": "78",
         "NRestarts": "0",
     }
     assert "did you mean 'servers'" in host.tail()
+    host.write(CONFIG / "associate.yaml", ASSOCIATION)
 
 
 def test_all_runs_as_another_user_with_the_drop_in_of_the_documents(host: Host) -> None:
@@ -168,13 +240,13 @@ def test_all_runs_as_another_user_with_the_drop_in_of_the_documents(host: Host) 
         path = Path("/etc") / file
         host.write(path, host.inside(path).read_text() + line)
     host.ctl("stop", "msnet-broker")
-    for unit in ("msnet-broker.service", "msnet-stream@.service"):
+    for unit in ("msnet-broker.service", "msnet-stream@.service", "msnet-associate.service"):
         host.write(UNIT_FOLDER / f"{unit}.d/sysop.conf", drop_in)
     host.ctl("daemon-reload")
     host.ctl("start", "msnet-broker")
     host.ctl("restart", "replay")
-    host.ctl("start", PICKER)
-    for unit in ("msnet-broker", PICKER):
+    host.ctl("start", PICKER, WORKER)
+    for unit in ("msnet-broker", PICKER, WORKER):
         pid = host.show(unit, "MainPID")["MainPID"]
         assert host.run("stat", "-c", "%U", f"/proc/{pid}").strip() == "sysop"
-    host.ctl("stop", PICKER, "replay", "msnet-broker")
+    host.ctl("stop", WORKER, PICKER, "replay", "msnet-broker")

@@ -7,35 +7,29 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from dataclasses import replace
 
 import matplotlib.image
 import obspy
 import pytest
+from bus_picks import make_pick as any_pick
 from bus_servers import running
+from click.testing import CliRunner
 from daemon_parts import COMMAND, msnet_stream
 
 from streamer.association.message import Arrival, Event
 from streamer.bus.reading import follow_entries
+from streamer.cli import main
 from streamer.config import Config
 from streamer.errors import ConfigError, DataError, NoInputError
 from streamer.export.commands import export_event_files, plot_events
-from streamer.picks import Pick
 from streamer.timebase import iso
 
 T_NS = 1_700_000_000 * 10**9
 
 
-def make_pick(number, **changes):
+def make_pick(number, rev=0, **changes):
     t_ns = T_NS + number * 10**9
-    return replace(
-        Pick(
-            id=f"CI.PASC.00.HH.P.{number}", rev=0, status="new", net="CI", sta="PASC", loc="00",
-            cha="HHZ", phase="P", t_ns=t_ns, prob=0.5, model="m", model_sha="01234567",
-            cfg="01234567", agency="CI", author="test", data_ns=t_ns, made_ns=t_ns,
-        ),
-        **changes,
-    )  # fmt: skip
+    return any_pick(number, rev, **{"t_ns": t_ns, "made_ns": t_ns, "prob": 0.5} | changes)
 
 
 def make_event(number, version=1, status="final"):
@@ -126,6 +120,38 @@ def test_tail_without_a_server_ends_at_once_and_says_where_it_looked(tmp_path):
     assert result.returncode == 69
     assert "none.sock" in result.stderr
     assert msnet_stream("picks", "tail", "--state-dir", tmp_path).returncode == 69
+
+
+@pytest.mark.parametrize("group", ["picks", "events"])
+def test_every_format_is_exported_and_tail_says_why_it_has_only_some(group, tmp_path):
+    """From a file, without Redis: something is written in each format that `export` names."""
+    made = {"picks": make_pick, "events": make_event}[group]
+    (tmp_path / "in.jsonl").write_text(f"{json.dumps(made(1).to_fields())}\n")
+    if group == "events":
+        (tmp_path / "in.jsonl").write_text(made(1).to_json() + "\n")
+    formats = choices(f"{group} export")
+    for kind in formats:
+        output = tmp_path / kind
+        arguments = [group, "export", "--from", tmp_path / "in.jsonl", "--format", kind]
+        result = CliRunner().invoke(main, [*map(str, arguments), "-o", str(output)])
+        assert result.exit_code == 0, result.output
+        files = [path for path in output.rglob("*") if path.is_file()] or [output]
+        assert all(path.stat().st_size > 20 for path in files), kind
+    refused = set(formats) - set(choices(f"{group} tail"))
+    assert {"quakeml", "seiscomp", "real"} < refused
+    for kind in refused:
+        result = CliRunner().invoke(main, [group, "tail", "--format", kind])
+        assert result.exit_code == 2
+        assert f"export --format {kind}" in " ".join(result.output.split())
+
+
+def choices(command):
+    """The formats of a command."""
+    found = main
+    for name in command.split():
+        found = found.commands[name]
+    (option,) = [option for option in found.params if option.name == "kind"]
+    return option.type.choices
 
 
 def test_a_reader_that_is_behind_gets_page_after_page(server):

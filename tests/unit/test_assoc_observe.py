@@ -2,13 +2,15 @@
 
 from streamer.association.observe import WorkerObserver, age_s
 from streamer.association.share import Share
+from streamer.config import Config
 from streamer.metrics import WORKER_SERIES, Exporter
+from streamer.reload import Reloads
 
 
 def observer(age: float | None = 20.0, lag: int | None = 7) -> WorkerObserver:
     counts = {"picks": 9, "duplicates": 2, "events_final": 3, "dead_letters": 1}
     shares = {("CI.PASC", "P"): Share(8, 6, 80, 50), ("CI.NEW", "S"): Share(0, 0, 0, 0)}
-    return WorkerObserver(lambda: counts, lambda: age, lambda: shares, lambda: lag)
+    return WorkerObserver(lambda: counts, lambda: age, lambda: shares, lambda: lag, Reloads(Config))
 
 
 def test_every_series_of_a_worker_is_exported_with_its_values() -> None:

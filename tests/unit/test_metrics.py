@@ -12,6 +12,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamer.http_health import HealthServer
+from streamer.latency import stages_s as stages_s_of
 from streamer.metrics import SERIES, WORKER_SERIES, Metrics
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -59,7 +60,9 @@ def test_values_are_exported_under_their_names_with_their_labels() -> None:
         }
     )
     metrics.batch_done(17, 0.004)
-    metrics.pick_made(t_ns=0, data_ns=1_000_000_000, now_ns=1_200_000_000)
+    metrics.pick_made(0, 1_000_000_000, 1_200_000_000, {})
+    stages_s = stages_s_of([n * 10**8 for n in (0, 4, 5, 10, 11, 12, 0)])
+    metrics.pick_made(0, 1_000_000_000, 1_200_000_000, stages_s)
     families = {f.name: f for f in text_string_to_metric_families(metrics.render().decode())}
     (gaps,) = families["msnet_station_gaps"].samples
     assert gaps.value == 3.0
@@ -71,7 +74,8 @@ def test_values_are_exported_under_their_names_with_their_labels() -> None:
         for s in families["msnet_pick_latency_seconds"].samples
         if s.name.endswith("_sum")
     }
-    assert sums == pytest.approx({"data": 1.0, "compute": 0.2, "total": 1.2})
+    parts = {"look_ahead": 0.4, "record": 0.1, "telemetry": 0.5, "wait": 0.1, "network": 0.1}
+    assert sums == pytest.approx({"data": 2.0, "compute": 0.4, "total": 2.4} | parts)
     assert families["msnet_redis_up"].samples[0].value == 1.0
 
 

@@ -6,28 +6,17 @@ import json
 from dataclasses import replace
 
 import pytest
+from bus_picks import make_pick
 
 from streamer.errors import CannotCreateError
 from streamer.output import CSV_COLUMNS, open_output, pick_table, write_picks
 from streamer.picks import Pick
 
-PICK = Pick(
-    id="XX.A.00.HH.P.20200913T122640.120.abcdef",
-    rev=0,
-    status="new",
-    net="XX",
-    sta="A",
-    loc="00",
-    cha="HHZ",
-    phase="P",
+PICK = make_pick(
+    7,
     t_ns=1_600_000_000_120_000_000,
     prob=0.87654,
-    model="net@1",
-    model_sha="0123abcd",
-    cfg="11112222",
-    agency="AG",
     author="me, myself",
-    data_ns=1_600_000_010_000_000_000,
     made_ns=1_600_000_011_000_000_000,
     n_comp=3,
 )
@@ -46,23 +35,23 @@ def test_a_json_line_is_the_message_of_the_redis_stream():
     assert [json.loads(line) for line in lines] == [PICK.to_fields(), S_PICK.to_fields()]
     assert json.loads(lines[0]) == {
         "v": "1",
-        "id": "XX.A.00.HH.P.20200913T122640.120.abcdef",
+        "id": "CI.PASC.00.HH.P.20261122T000007.000.abcdef",
         "rev": "0",
         "status": "new",
-        "net": "XX",
-        "sta": "A",
+        "net": "CI",
+        "sta": "PASC",
         "loc": "00",
         "cha": "HHZ",
         "phase": "P",
         "time": "2020-09-13T12:26:40.120000Z",
         "t_ns": "1600000000120000000",
         "prob": "0.8765",
-        "model": "net@1",
-        "model_sha": "0123abcd",
-        "cfg": "11112222",
-        "agency": "AG",
+        "model": "msnet/test@1",
+        "model_sha": "01234567",
+        "cfg": "89abcdef",
+        "agency": "XX",
         "author": "me, myself",
-        "data_ns": "1600000010000000000",
+        "data_ns": "1700000001000000000",
         "made_ns": "1600000011000000000",
         "final": "1",
         "n_comp": "3",
@@ -93,7 +82,7 @@ def test_the_table_shows_time_channel_phase_probability_and_quality():
     (p_row,) = [row for row in rows if "HHZ" in row]
     (s_row,) = [row for row in rows if "HHN" in row]
     cells = [cell.strip() for cell in p_row.strip("│ ").split("│")]
-    assert cells[:4] == ["2020-09-13 12:26:40.120", "XX.A.00.HHZ", "P", "0.88"]
+    assert cells[:4] == ["2020-09-13 12:26:40.120", "CI.PASC.00.HHZ", "P", "0.88"]
     assert "gap" in s_row
     assert "gap" not in p_row
     assert pick_table([PICK, S_PICK], "title").row_count == 2

@@ -29,6 +29,20 @@ def test_picks_are_the_onsets_with_their_channel_and_provenance(size):
     assert scene.picker.counts == {"picks_P": 1, "picks_S": 1}
 
 
+@pytest.mark.parametrize("provisional", [True, False])
+def test_a_message_tells_up_to_when_the_network_had_seen_and_the_newest_record(provisional):
+    """A record of 30.5 s: a preview at 21 s sees so far, the final one all whole seconds."""
+    scene = Scene({"Z": [(0, 30.5)]})
+    if provisional:
+        scene.preview(21, 0, 20.0)
+    scene.bump(0, 20.0, 0.9)
+    picks = scene.picks(60)
+    seen_s = [pick.seen_ns / NS_PER_S - T0_S for pick in picks]
+    assert seen_s == ([21, 30] if provisional else [30])
+    assert {pick.rec_ns / NS_PER_S - T0_S for pick in picks} == {30.5}
+    assert {pick.data_ns for pick in picks} == {NOW_NS}
+
+
 def test_ids_tell_models_and_settings_apart_and_nothing_else():
     same = [provenance(), provenance(agency="ZZ"), provenance(author="you")]
     other = [

@@ -51,6 +51,7 @@ OPTIONAL = {
     "amp_per": FOUR_DIGITS,
     "pol": st.sampled_from(["up", "down"]),
     "pol_prob": ROUNDED,
+    **dict.fromkeys(("seen_ns", "rec_ns", "turn_ns", "done_ns"), NS),
 }
 PICKS = st.builds(
     Pick,

@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from bus_picks import make_pick
 
 from streamer.errors import CannotCreateError
 from streamer.picks import Pick
@@ -16,24 +17,9 @@ T0_NS = 1_600_000_000 * NS_PER_S
 
 
 def pick(station: str, at_s: float, phase: str = "P") -> Pick:
-    return Pick(
-        id=f"{station}{phase}{at_s}",
-        rev=0,
-        status="new",
-        net="XX",
-        sta=station,
-        loc="",
-        cha="HHZ",
-        phase=phase,
-        t_ns=T0_NS + round(at_s * NS_PER_S),
-        prob=0.9,
-        model="net@1",
-        model_sha="0123abcd",
-        cfg="11112222",
-        agency="AG",
-        author="me",
-        data_ns=0,
-        made_ns=0,
+    t_ns = T0_NS + round(at_s * NS_PER_S)
+    return make_pick(
+        0, id=f"{station}{phase}{at_s}", net="XX", sta=station, loc="", phase=phase, t_ns=t_ns
     )
 
 

@@ -2,11 +2,14 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
+from bus_picks import make_pick
 from rich.console import Console
 
 from streamer.bus.survey import Survey
+from streamer.latency import INSTANTS
 from streamer.status.model import Level, Limits, judge
 from streamer.status.rates import PickRates
 from streamer.status.render import as_json, as_nagios, as_table, duration
@@ -110,6 +113,27 @@ def test_picks_a_minute_are_those_published_in_ten_minutes_each_once():
     for number in range(20):
         in_order.add((f"{NOW_MS + 30_000 * number}-0", fields))
     assert in_order.per_minute("XX.A..HH", "P", NOW_MS + 900_000) == 1.0
+
+
+def test_new_picks_tell_where_their_time_went_by_the_median():
+    rates = PickRates()
+    for number, waited_ms in enumerate((10, 40, 500)):
+        instants = [NOW_NS, *(NOW_NS + ms * 10**6 for ms in (1000, 1200, 1500))]
+        instants += [instants[-1] + (waited_ms + ms) * 10**6 for ms in (0, 5, 6)]
+        pick = make_pick(number, **dict(zip(INSTANTS, instants, strict=True)))
+        rates.add((f"{NOW_MS}-{number}", pick.to_fields()))
+        rates.add((f"{NOW_MS}-{number + 9}", replace(pick, rev=1, seen_ns=0).to_fields()))
+    rates.add((f"{NOW_MS}-5", make_pick(5).to_fields()))
+    status = status_of(found(), rates=rates)
+    stages = {"look_ahead": 1.0, "record": 0.2, "telemetry": 0.3, "wait": 0.04, "network": 0.005}
+    assert status.pick_latency_s == pytest.approx(stages | {"publish": 0.001, "total": 1.546})
+    assert "pick_latency=1.546s" in as_nagios(status)
+    text = printed(as_table(status))
+    assert "new picks 1.55 s after the onset: look-ahead 1.00, record 0.20," in text
+    assert "new picks 1.55 s" in printed(draw(status, [], 30, 120), 120)
+    later = judge(found(), rates, NOW_NS + 601 * 10**9, Limits())
+    assert later.pick_latency_s == {}
+    assert "new picks" not in printed(as_table(later))
 
 
 def test_the_share_of_picks_with_an_event_stands_beside_the_station():
