@@ -82,6 +82,15 @@ def systemd_analyze() -> str:
 
 
 @pytest.fixture(scope="session")
+def promtool() -> str:
+    """Path of `promtool`."""
+    binary = shutil.which("promtool")
+    if binary is None:
+        _lacking("promtool is not on PATH: it is part of prometheus")
+    return binary
+
+
+@pytest.fixture(scope="session")
 def seisbench_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """SeisBench's cache for this process and those it starts, empty; its server is not there."""
     root = tmp_path_factory.mktemp("seisbench")
