@@ -93,6 +93,18 @@ class Sources:
         """Where the value at a path came from: `FILE:LINE`, a variable, or `default`."""
         return self._origins.get(where, "default")
 
+    def value(self, key: str) -> object:
+        """What is given for a dotted key; None if nothing is."""
+        place: object = self.values
+        for name in key.split("."):
+            place = place.get(name) if isinstance(place, dict) else None
+        return place
+
+    def complain(self, key: str, message: str) -> None:
+        """Have `validate` tell of an error of a dotted key, too."""
+        where = tuple(key.split("."))
+        self._problems.append(f"{self.origin(where)}: {key}: {message}")
+
     def validate(self, model: type[Model]) -> Model:
         """The values as a model. Raises a ConfigError that lists everything wrong with them."""
         settings = None
@@ -101,7 +113,7 @@ class Sources:
         except ValidationError as error:
             self._problems += [self._problem(detail, model) for detail in error.errors()]
         if settings is None or self._problems:
-            raise ConfigError("\n".join(self._problems))
+            raise ConfigError("\n".join(sorted(self._problems, key=_line)))
         return settings
 
     def _problem(self, detail: ErrorDetails, model: type[BaseModel]) -> str:
@@ -118,6 +130,12 @@ class Sources:
             case _:
                 message = detail["msg"]
         return f"{origin}: {_dotted(where)}: {message}"
+
+
+def _line(problem: str) -> int:
+    """The line of the file that a problem begins with; those of elsewhere come first."""
+    found = re.match(r".*?:(\d+): ", problem)
+    return int(found[1]) if found else 0
 
 
 class _PlainYaml(yaml.SafeLoader):

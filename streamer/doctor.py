@@ -54,20 +54,22 @@ class Finding:
 
 def examine(config: Config) -> Iterator[Finding]:
     """The findings of all checks, as they come."""
-    checks: dict[str, Callable[[Config], Finding]] = {
-        "state folder": _state_folder,
-        "clock": _clock,
-        "allocator": _allocator,
-        "network": _network,
-        "redis": _redis,
-        "seedlink": _seedlink,
-        "systemd": _systemd,
-    }
-    for about, check in checks.items():
+    checks: dict[str, tuple[Callable[[Config], Finding], str]] = {
+        "state folder": (_state_folder, "name another with state_dir"),
+        "clock": (_clock, ""),
+        "allocator": (_allocator, ""),
+        "network": (_network, "correct picking.model or picking.weights, or leave both out"),
+        "redis": (_redis, "start that server, or correct redis.url, password and rights "
+                  "(docs/security.md)"),
+        "seedlink": (_seedlink, "see with `msnet-stream stations` what a server has; correct "
+                     "seedlink.servers or stations"),
+        "systemd": (_systemd, ""),
+    }  # fmt: skip
+    for about, (check, remedy) in checks.items():
         try:
             yield check(config)
         except MsnetError as error:
-            yield Finding(about, State.FAIL, str(error))
+            yield Finding(about, State.FAIL, str(error), remedy)
 
 
 def _state_folder(config: Config) -> Finding:

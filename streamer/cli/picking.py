@@ -166,5 +166,9 @@ def stations(
 @click.argument("path", type=ExistingPath)
 def check_config(path: Path) -> None:
     """Check a YAML configuration; all errors are reported at once."""
-    load(path, {})
+    import os
+
+    from streamer.check import check
+
+    check(path, os.environ)
     click.echo(f"{path}: ok")

@@ -36,6 +36,26 @@ def test_every_setting_is_shown_with_its_origin(tmp_path: Path) -> None:
     assert lines["picking.tick_ms"].endswith("# default")
 
 
+def test_all_errors_of_a_configuration_are_told_at_once_by_line(tmp_path: Path) -> None:
+    """Those of texts that other parts read, too: what passes the check starts."""
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "stations: [CI.*, 'XX.?.no way']\npicking: {threshold_p: 1.5}\n"
+        "redis:\n  url: htp://there\nloging: {}\nseedlink: {sever: a}\n"
+    )
+    result = CliRunner().invoke(main, ["check-config", str(path)])
+    assert result.exit_code == 78
+    lines = [line.removeprefix("error: ") for line in result.output.splitlines()]
+    assert [line.split(": ")[:2] for line in lines] == [
+        [f"{path}:1", "stations"],
+        [f"{path}:2", "picking.threshold_p"],
+        [f"{path}:4", "redis.url"],
+        [f"{path}:5", "loging"],
+        [f"{path}:6", "seedlink.sever"],
+    ]
+    assert "did you mean 'log'" in lines[3]
+
+
 def test_no_password_is_shown() -> None:
     text = shown("show-config", "--origin", MSNET_STREAM_REDIS__URL="redis://me:geheim@host:1/0")
     assert "geheim" not in text
@@ -74,7 +94,9 @@ def test_what_is_wrong_is_told_with_its_remedy_and_the_rest_is_still_checked(
     )
     result = CliRunner().invoke(main, ["doctor", "-c", str(config), "--json"])
     assert result.exit_code == 1
-    states = {f["about"]: f["state"] for f in json.loads(result.output)}
+    findings = json.loads(result.output)
+    states = {f["about"]: f["state"] for f in findings}
+    assert all(f["remedy"] for f in findings if f["state"] != "ok")
     assert {about for about, state in states.items() if state == "fail"} == {
         "state folder",
         "network",
