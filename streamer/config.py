@@ -341,7 +341,9 @@ class EmbeddedRedisConfig(_Section):
     durability: Literal["everysec", "always"] = Field(
         default="everysec", description="How often the append-only file is synced to disk."
     )
-    maxmemory_mb: int = Field(default=512, ge=1, description="Memory of the broker, MB.")
+    maxmemory_mb: int = Field(
+        default=1024, ge=1, description="Memory of the broker at most, MB; a pick takes 0.6 kB."
+    )
     socket: UserPath | None = Field(
         default=None,
         description="Unix socket where it listens; null = in the state folder. Picker, worker and"
@@ -370,7 +372,7 @@ class RedisConfig(_Section):
         default=7, gt=0, description="Age at which picks leave the stream, days."
     )
     max_entries: int = Field(
-        default=2_000_000, ge=1, description="Picks kept on the stream, at most."
+        default=1_000_000, ge=1, description="Picks kept on the stream, at most."
     )
     embedded: EmbeddedRedisConfig = Field(
         default=EmbeddedRedisConfig(), description=EmbeddedRedisConfig.__doc__

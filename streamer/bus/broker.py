@@ -80,7 +80,7 @@ class BrokerConfig:
     state_dir: Path
     durability: Literal["everysec", "always"] = "everysec"
     port: int | None = None
-    maxmemory_mb: int = 512
+    maxmemory_mb: int = 1024
     prefix: str = "msnet"
     binary: Path | None = None
     socket: Path | None = None

@@ -6,6 +6,7 @@ import socketserver
 import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +17,9 @@ from structlog.testing import capture_logs
 
 from streamer.bus.redis_streams import PickStream
 from streamer.bus.redis_url import RedisServer, parse_redis_url
+from streamer.config import Config
 from streamer.errors import AccessDeniedError, MsnetError, UnavailableError
+from streamer.latency import INSTANTS
 from streamer.picks import Pick
 
 T = TypeVar("T")
@@ -140,6 +143,36 @@ def test_old_entries_are_trimmed_by_number_and_by_age(binary: str, folder: Path)
         assert first < 1000
         assert second < 1000
         assert len(server.entries()) >= 1
+
+
+def test_as_many_picks_as_are_kept_fit_into_the_memory_of_the_broker(
+    binary: str, folder: Path
+) -> None:
+    """Of picks with every field; events, stations and what else there is have the other quarter."""
+    count, redis = 2000, Config().redis
+    picks = [full_pick(number) for number in range(count)]
+    assert set(picks[0].to_fields()) == {"v", "time", *(field.name for field in fields(Pick))}
+
+    async def work(stream: PickStream) -> tuple[int, int]:
+        return await published(stream, picks)
+
+    with running(binary, folder) as server:
+        assert with_stream(stream_on(server.server), work) == (count, 0)
+        with server.plain() as client:
+            bytes_each = client.memory_usage("msnet:picks", samples=0) / count
+    assert bytes_each * redis.max_entries < 0.75 * redis.embedded.maxmemory_mb * 2**20
+
+
+def full_pick(number: int) -> Pick:
+    instants = {
+        name: 1_700_000_000_000_000_000 + number * 10**9 + place * 123_456_789
+        for place, name in enumerate(INSTANTS)
+    }
+    return make_pick(
+        number, **instants, author="msnet-stream/0.1.0@acquisition.example.org", n_comp=3,
+        qual="gap,timing", lat=34.01234, lon=-118.12345, elev=341.0, t_unc=0.0812, snr=12.34,
+        amp=1.234e-6 + number * 1e-9, amp_unit="m/s", amp_per=0.1234, pol="up", pol_prob=0.9123,
+    )  # fmt: skip
 
 
 def test_refused_pick_can_be_sent_again(binary: str, folder: Path) -> None:
