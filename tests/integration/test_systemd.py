@@ -164,7 +164,9 @@ def test_one_that_is_killed_is_started_again(service: tuple[Host, str]) -> None:
 
 def test_a_stop_publishes_what_is_complete(running: Host) -> None:
     """SIGTERM: exit 0 with nothing pending, and systemd calls it a success."""
-    running.wait_for(lambda: any(int(str(e["published"])) > 0 for e in events(running, "status")))
+    running.wait_for(
+        lambda: any(int(str(e.get("published", 0))) for e in events(running, "status"))
+    )
     running.ctl("stop", PICKER)
     assert running.show(PICKER, "Result", "ActiveState") == {
         "Result": "success",
