@@ -4,21 +4,24 @@
         [--pyocto-python PYTHON] [--gamma-python PYTHON] [--plot FILE] [--json FILE]
 
 Sets of other seeds are made by make_synth.py in the given folder (it needs pyproj: `--generator`
-names a python that has it). Every engine runs on the same picks in a process of its own, in turns;
-the least CPU time of all repeats counts, without compilation. `program` scores what the REAL
-program made of the stored sets; its CPU seconds are those measured when it ran. PyOcto and GaMMA
-run where a python that has them is named (`make associators` prepares both under .associators;
-other_associators.py has their settings); one that takes more than `--limit` CPU seconds is ended.
+names a python that has it). Every engine runs on the same picks in a process of its own; the least
+CPU time of all repeats counts, without compilation. `program` is the REAL program where it is on
+PATH (CPU and memory of all it started, with its files); else what it made of the stored sets is
+scored, with the CPU seconds that were measured then. PyOcto and GaMMA run where a python that has
+them is named (`make associators` prepares both under .associators; other_associators.py has their
+settings); one that takes more than `--limit` CPU seconds is ended.
 """
 
 import argparse
 import json
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +31,9 @@ from streamer.association.message import Event
 from streamer.association.network import Network
 from streamer.association.offline import settled_events
 from streamer.association.parameters import AssociationConfig
-from streamer.association.pickfiles import PickRow, read_picks
+from streamer.association.pickfiles import PickRow, pick_table, read_picks
 from streamer.association.real_files import read_real_catalogue, real_parameters
+from streamer.association.real_program import RealProgram
 from streamer.association.stations import read_stations
 from streamer.association.velocity import LayeredModel
 
@@ -37,6 +41,7 @@ PRESETS = ("regional", "burst", "mine")
 ENGINES = ("best", "real", "program", "pyocto", "gamma")
 OTHERS = Path(__file__).with_name("other_associators.py")
 # CPU seconds and MB of the REAL program (C, one thread, -Os) on the sets of seed 1.
+PROGRAM_S = 3600.0
 PROGRAM_COST = {"regional": (81.7, 353), "burst": (71.0, 387), "mine": (159.5, 354)}
 
 
@@ -74,23 +79,46 @@ def as_found(event: Event) -> dict:
 def run(engine: str, folder: Path) -> dict:
     """One engine on one set: its events scored, with CPU seconds (after a first run) and MB."""
     config, network, rows = load(folder)
-    if engine == "program":
+    if engine == "program" and shutil.which("REAL") is None:
         cpu_s, megabytes = PROGRAM_COST[config["preset"]]
         return score(folder, found_by_program(folder)) | {"cpu_s": cpu_s, "megabytes": megabytes}
     real = real_parameters(config["real"], config["lat0"])
 
+    settings = AssociationConfig(profile="best" if engine == "best" else "real", real=real)
+    if engine == "program":
+        return score(folder, by_program(network, rows, settings)) | costs(resource.RUSAGE_CHILDREN)
+
     def events(picks: list[PickRow]) -> list[Event]:
-        return settled_events(network, picks, AssociationConfig(profile=engine, real=real))
+        return settled_events(network, picks, settings)
 
     few = rows[:500]
     events(few)  # compiles, or reads what was compiled
     start = time.process_time()
     found = events(rows)
     cpu_s = time.process_time() - start
-    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    megabytes = costs(resource.RUSAGE_SELF)["megabytes"]
     result = score(folder, [as_found(event) for event in found])
     n_p = sum(row.phase == "P" for row in rows)
     return result | {"cpu_s": cpu_s, "megabytes": megabytes, "p_per_s": n_p / cpu_s}
+
+
+def by_program(network: Network, rows: list[PickRow], settings: AssociationConfig) -> list[dict]:
+    """What the REAL program finds in all picks at once, as it is meant to be run: a day's file."""
+    engine = RealProgram(network.stations, network.model, settings.real, timeout_s=PROGRAM_S)
+    table = pick_table(rows, network.stations)
+    return [
+        {
+            "t": event.node.time_s, "lat": event.node.lat, "lon": event.node.lon,
+            "dep": event.node.depth_km, "picks": [int(table.ids[row]) for row in event.picks],
+        }
+        for event in engine.associate(table)
+    ]  # fmt: skip
+
+
+def costs(of: int) -> dict:
+    """CPU seconds and MB of this process, or of those that it ran."""
+    used = resource.getrusage(of)
+    return {"cpu_s": used.ru_utime + used.ru_stime, "megabytes": used.ru_maxrss // 1024}
 
 
 def matches(folder: Path, picks: list[list[int]]) -> dict[int, int]:
@@ -157,6 +185,17 @@ def sets(arguments: argparse.Namespace, scratch: Path) -> list[Path]:
     return folders
 
 
+def turns(engine: str, folder: Path, arguments: argparse.Namespace) -> dict | None:
+    """The run with the least CPU time of all repeats; None if one took more than the limit."""
+    done = []
+    for _ in range(arguments.repeats):
+        print(f"{time.strftime('%H:%M:%S')} {folder.name} {engine}", file=sys.stderr, flush=True)
+        done.append(turn(engine, folder, arguments))
+        if done[-1] is None:  # too slow once is too slow
+            return None
+    return min(done, key=lambda result: result["cpu_s"])
+
+
 def turn(engine: str, folder: Path, arguments: argparse.Namespace) -> dict | None:
     """One engine on one set in a process of its own; None if it took more than the limit."""
     if engine in ("pyocto", "gamma"):
@@ -183,7 +222,7 @@ def turn(engine: str, folder: Path, arguments: argparse.Namespace) -> dict | Non
 
 def engines_for(folder: Path, arguments: argparse.Namespace) -> list[str]:
     asked = {
-        "program": (folder / "real_program").exists(),
+        "program": shutil.which("REAL") is not None or (folder / "real_program").exists(),
         "pyocto": bool(arguments.pyocto_python),
         "gamma": bool(arguments.gamma_python),
     }
@@ -199,6 +238,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--pyocto-python", type=Path)
     parser.add_argument("--gamma-python", type=Path)
+    parser.add_argument("--jobs", type=int, default=1, help="runs beside each other")
     parser.add_argument("--limit", type=int, default=900, help="CPU seconds of one run")
     parser.add_argument("--json", type=Path, help="write all results")
     parser.add_argument("--plot", type=Path, help="draw recall and precision against CPU time")
@@ -211,22 +251,18 @@ def main() -> None:
         "set            engine   events recall  prec.     F1  epi km depth km   CPU s    MB    P/s"
     )
     results: dict[str, dict[str, dict | None]] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for folder in sets(arguments, Path(scratch)):
-            results[folder.name] = {}
-            turns: dict[str, list[dict | None]] = {}
-            for _ in range(arguments.repeats):
-                for engine in engines_for(folder, arguments):
-                    known = turns.setdefault(engine, [])
-                    if None not in known:  # too slow once is too slow
-                        known.append(turn(engine, folder, arguments))
-            for engine, known in turns.items():
-                done = [result for result in known if result is not None]
-                best = min(done, key=lambda result: result["cpu_s"]) if done else None
-                results[folder.name][engine] = best
-                show(folder.name, engine, best, arguments.limit)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1, default=float))
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(arguments.jobs) as pool:
+        folders = sets(arguments, Path(scratch))
+        known = {
+            (folder, engine): pool.submit(turns, engine, folder, arguments)
+            for folder in folders
+            for engine in engines_for(folder, arguments)
+        }
+        for (folder, engine), result in known.items():
+            results.setdefault(folder.name, {})[engine] = result.result()
+            show(folder.name, engine, result.result(), arguments.limit)
+            if arguments.json:
+                arguments.json.write_text(json.dumps(results, indent=1, default=float))
     if arguments.plot:
         plot(results, arguments.plot)
 

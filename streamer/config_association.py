@@ -204,22 +204,27 @@ class HypoddParameters(_Parameters):
 
 
 class RelocationParameters(_Parameters):
-    """Double differences: which events are neighbours, and what they must have in common."""
+    """Double differences: which events are neighbours, and where settled events are placed."""
 
+    catalogue: UserPath | None = Field(
+        default=None,
+        description="File of relocated events (msnet.event/1 lines of `events relocate`), which"
+        " stay: each settled event is published with its place among them (`relocation`).",
+    )
     greatest_separation_km: float | None = Field(
         default=None,
         gt=0,
         description="Greatest distance of a neighbour; default: as far as the nearest station is "
-        "from a station, in the median of the network.",
-    )
-    most_neighbours: int = Field(
-        default=40, ge=1, description="Neighbours of an event, the nearest of each octant first."
+        "from a station, in the median of the network. Farther events tell station delays only.",
     )
     least_neighbours: int = Field(
-        default=4, ge=1, description="An event with fewer stays where it is."
+        default=4, ge=1, description="An event with fewer neighbours stays where it is."
     )
     least_links: int = Field(
         default=6, ge=4, description="Least phases that two neighbours have in common."
+    )
+    most_neighbours: int = Field(
+        default=60, ge=1, description="Events that an event is compared with, the nearest first."
     )
 
 

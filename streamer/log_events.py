@@ -61,6 +61,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "stations_changed": "the stations are not those of the last start; events are settled again",
     "pick_in_future": "a pick lies after the time at which it was made and is not used",
     "pick_too_old": "a pick is older than what is remembered and is not used",
+    "relocation_catalogue": "the relocated catalogue that stays is read: errors of paths by phase",
     "hypodd_missing": "hypoDD is not installed: its files were written, nothing was relocated",
     "picks_of_unknown_stations": "picks are left out: the stations file lacks their stations",
     # SeedLink, receiving

@@ -76,7 +76,7 @@ def locate(
             _downhill(origin, network, errors, table.time_s[picks], paths, fit)
     _residuals(origin, network, errors, table.time_s[picks], paths, fit)
     residual_s, sigma_s = fit.residual_s[paths], fit.sigma_s[paths]
-    covariance = _covariance(fit, paths)
+    covariance = covariance_of(fit, paths)
     deviations = np.minimum(np.sqrt(np.diag(covariance)), GREATEST_ERROR_KM)
     time_s, lat, lon, depth_km = map(float, origin)
     return Location(
@@ -152,7 +152,7 @@ def _residuals(
     fit.sigma_s[paths] = np.hypot(errors.sigma_s[paths[0]], errors.relative * travel_s)
 
 
-def _covariance(fit: kernels.Fit, paths: Paths) -> Floats:
+def covariance_of(fit: kernels.Fit, paths: Paths) -> Floats:
     """Of time (s), east, north, depth (km): inverse information of the picks.
 
     What the picks do not fix gets the greatest error through a prior of that width.

@@ -18,7 +18,7 @@ from streamer.timebase import NS_PER_S
 EVENT_VERSION = 1
 Status = Literal["preliminary", "updated", "final", "amended", "retracted"]
 Profile = Literal["real", "best"]
-Relocation = Literal["dd", "hypodd"]
+RelocatedBy = Literal["dd", "hypodd"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,26 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Relocation:
+    """Where double differences place an event among those of a relocated catalogue that stays.
+
+    Errors are of the place relative to its `neighbours` there, `gain` times smaller than without
+    them.
+    """
+
+    time: str
+    lat: float
+    lon: float
+    depth_km: float
+    time_error_s: float
+    lat_error_km: float
+    lon_error_km: float
+    depth_error_km: float
+    neighbours: int
+    gain: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One event in one state of its life cycle; `version` counts from 1.
 
@@ -45,7 +65,8 @@ class Event:
     horizontal error ellipse has half axes `major_error_km`, `minor_error_km`, the longer one at
     azimuth `major_azimuth_deg`. `gain` is the log likelihood ratio against chance (profile best).
     `mag` is the median over `mag_stations` stations with amplitudes, which spread by `mag_spread`;
-    all are absent without amplitudes.
+    all are absent without amplitudes. `relocation` is there if a relocated catalogue has neighbours
+    of the event; the other members stay those of its absolute location.
     """
 
     id: str
@@ -71,7 +92,8 @@ class Event:
     n_s: int
     n_both: int
     gain: float | None = None
-    relocated_by: Relocation | None = None
+    relocated_by: RelocatedBy | None = None
+    relocation: "Relocation | None" = None
     mag: float | None = None
     mag_type: str | None = None
     mag_spread: float | None = None
@@ -94,6 +116,8 @@ class Event:
     def _members(self) -> dict[str, Any]:
         # Not `asdict`, which copies everything deeply: ten times slower.
         members = {"v": EVENT_VERSION} | _present(self)
+        if self.relocation is not None:
+            members["relocation"] = _present(self.relocation)
         return members | {"arrivals": [_present(arrival) for arrival in self.arrivals]}
 
     @classmethod
@@ -110,7 +134,8 @@ class Event:
     @classmethod
     def from_fields(cls, message: Mapping[str, str]) -> "Event":
         """Inverse of `to_fields`; ignores unknown fields. Raises DataError if malformed."""
-        texts = {field.name for field in fields(cls) if not _is_number(field.type)} - {"arrivals"}
+        texts = {field.name for field in fields(cls) if not _is_number(field.type)}
+        texts -= {"arrivals", "relocation"}
         members: dict[str, Any] = {}
         for name, value in message.items():
             try:
@@ -125,7 +150,10 @@ class Event:
             raise DataError(f"event message version {members.get('v')!r}: this program reads 1")
         try:
             arrivals = tuple(Arrival(**_known(Arrival, each)) for each in members["arrivals"])
-            event = cls(**_known(cls, members) | {"arrivals": arrivals})
+            nested: dict[str, Any] = {"arrivals": arrivals}
+            if (place := members.get("relocation")) is not None:
+                nested["relocation"] = Relocation(**_known(Relocation, place))
+            event = cls(**_known(cls, members) | nested)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"event message {members.get('id', '?')}: {error}") from error
         if event.status not in get_args(Status):
@@ -158,7 +186,7 @@ def _known(kind: type, document: dict[str, Any]) -> dict[str, Any]:
     """The members that are fields of a message, of the right type. Raises ValueError."""
     known: dict[str, Any] = {}
     if not isinstance(document, dict):
-        raise ValueError(f"arrivals must be objects, not {document!r}")
+        raise ValueError(f"arrivals and relocation must be objects, not {document!r}")
     for field in fields(kind):
         if (value := document.get(field.name)) is None:
             continue

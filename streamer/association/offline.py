@@ -13,6 +13,7 @@ from streamer.association.message import Event
 from streamer.association.network import Network
 from streamer.association.parameters import AssociationConfig
 from streamer.association.pickfiles import PickRow, read_picks
+from streamer.association.relocator import relocator
 from streamer.association.settle import Catalogue, make_settler
 from streamer.association.stations import read_stations
 from streamer.association.velocity import read_velocity_model
@@ -82,6 +83,7 @@ def settled_events(
     `on_progress` hears the share that is done.
     """
     settler = make_settler(network, settings)
+    relocated = relocator(network, settings.relocation)
     grid = settler.grid
     by_block: dict[int, list[PickRow]] = defaultdict(list)
     for row in rows:
@@ -99,7 +101,7 @@ def settled_events(
     for done, block in enumerate(blocks):
         on_progress(done / len(blocks))
         run = catalogue.settle(block)
-        events += [settled.event for settled in run.events] if run is not None else []
+        events += [relocated(settled.event) for settled in run.events] if run is not None else []
         if done % FORGET_BLOCKS == 0:
             catalogue.forget(block - grid.behind)
     on_progress(1.0)

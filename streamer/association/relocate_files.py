@@ -9,13 +9,13 @@ from typing import Literal
 import structlog
 
 from streamer.association.hypodd import run_hypodd, run_ph2dt, with_relocations, write_files
-from streamer.association.message import Event, latest_events
+from streamer.association.message import Event
 from streamer.association.network import Network
 from streamer.association.offline import read_network
 from streamer.association.parameters import AssociationConfig
-from streamer.association.relocate import Catalogue, DoubleDifference
-from streamer.association.tables import Rejections, read_text
-from streamer.errors import CannotCreateError, ConfigError, DataError
+from streamer.association.relocate import DoubleDifference
+from streamer.association.relocator import read_events
+from streamer.errors import CannotCreateError, ConfigError
 
 log = structlog.get_logger()
 
@@ -40,27 +40,8 @@ def relocate_files(
     engine = DoubleDifference(network, settings.relocation)
     if reference is None:
         return engine.relocate_all(events)
-    frozen = Catalogue.of(read_events(reference), network)
+    frozen = engine.reference(read_events(reference))
     return [engine.relocate(event, frozen) or event for event in events]
-
-
-def read_events(path: Path) -> list[Event]:
-    """The newest version of each event that stands, by time; lines that are none are counted.
-
-    Raises NoInputError, and DataError if no line is an event.
-    """
-    rejections = Rejections(path)
-    messages = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
-        if line.strip():
-            try:
-                messages.append(Event.from_json(line))
-            except DataError as error:
-                rejections.add(str(error).split(":")[0], number)
-    rejections.report()
-    if not messages and rejections.counts:
-        raise DataError(f"{path}: no line is an event ({rejections.summary()})")
-    return latest_events(messages)
 
 
 def _by_hypodd(

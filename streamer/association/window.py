@@ -27,6 +27,7 @@ from streamer.association.network import Network
 from streamer.association.parameters import AssociationConfig, BestParameters
 from streamer.association.pick_errors import initial_errors, learnt_errors
 from streamer.association.pickfiles import PHASES, PickRow, from_message
+from streamer.association.relocator import relocator
 from streamer.association.settle import Catalogue, Run, make_settler, spread_table
 from streamer.association.share import Shares
 from streamer.association.store import Known, Store, StoredPick
@@ -53,6 +54,7 @@ class Window:
         rules: AssociationConfig,
     ) -> None:
         settler = make_settler(network, rules)
+        self._relocated = relocator(network, rules.relocation)
         self._law = attenuation(rules.attenuation)
         fast_rules = _preliminary_rules(rules)
         self.counts: Counter[str] = Counter()
@@ -311,7 +313,7 @@ class Window:
             version = 0 if known is None else known.event.version
             if fast is not None and known is not None:
                 fast.count(known.event.t_ns, gone=True)
-            now = self._ledger.settled(one.event, known, block)
+            now = self._ledger.settled(self._relocated(one.event), known, block)
             claimed.add(now.event.id)
             self._orphans.pop(now.event.id, None)
             self.counts[f"events_{now.event.status}"] += now.event.version > version

@@ -71,7 +71,7 @@ def test_events_relocated_together_are_placed_among_each_other_much_better(clust
 def test_a_new_event_finds_its_place_among_relocated_ones_which_stay(cluster):
     network, sources, events = cluster
     engine = DoubleDifference(network, RelocationParameters())
-    reference = Catalogue.of(engine.relocate_all(events[:20]), network)
+    reference = engine.reference(engine.relocate_all(events[:20]))
     moved = [engine.relocate(event, reference) for event in events[20:]]
     before, after = pair_errors_km(sources[20:], events[20:]), pair_errors_km(sources[20:], moved)
     assert np.median(after) < 0.2 * np.median(before)
@@ -92,7 +92,7 @@ def test_an_event_without_neighbours_stays_where_it_is(cluster):
     network, _, events = cluster
     far = RelocationParameters(greatest_separation_km=0.01)
     assert DoubleDifference(network, far).relocate_all(events) == events
-    reference = Catalogue.of(events[:20], network)
+    reference = DoubleDifference(network, far).reference(events[:20])
     assert DoubleDifference(network, far).relocate(events[25], reference) is None
     few = RelocationParameters(least_links=33)
     assert DoubleDifference(network, few).relocate(events[25], reference) is None
@@ -101,7 +101,7 @@ def test_an_event_without_neighbours_stays_where_it_is(cluster):
 def test_one_wild_pick_does_not_move_the_event(cluster):
     network, _, events = cluster
     engine = DoubleDifference(network, RelocationParameters())
-    reference = Catalogue.of(engine.relocate_all(events[:20]), network)
+    reference = engine.reference(engine.relocate_all(events[:20]))
     moved = engine.relocate(events[25], reference)
     catalogue = Catalogue.of([events[25]], network)
     path = int(np.flatnonzero(np.isfinite(catalogue.travel_s[0]))[3])
