@@ -112,6 +112,9 @@ WORKER_SERIES: tuple[Series, ...] = (
            "Rsv/Pick: share of the picks of the last hour that have an event",
            ("network", "station", "phase")),
     *_RELOADS,
+    Series("msnet_station_rsv_collapsed", "gauge",
+           "1 while far fewer of a station's picks have an event than in the last day",
+           ("network", "station", "phase")),
 )  # fmt: skip
 _BY_NAME = {series.name: series for series in (*SERIES, *WORKER_SERIES)}
 

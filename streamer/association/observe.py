@@ -1,6 +1,6 @@
 """What can be asked of a running association worker: metrics and readiness."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from streamer.association.share import Share
 from streamer.metrics import Reading
@@ -31,12 +31,14 @@ class WorkerObserver:
         counts: Callable[[], Mapping[str, int]],
         watermark_age_s: Callable[[], float | None],
         shares: Callable[[], Mapping[tuple[str, str], Share]],
+        collapsed: Callable[[], Collection[tuple[str, str]]],
         lag: Callable[[], int | None],
         reloads: Reloads,
     ) -> None:
         self._counts = counts
         self._watermark_age_s = watermark_age_s
         self._shares = shares
+        self._collapsed = collapsed
         self._lag = lag
         self._reloads = reloads
 
@@ -63,12 +65,17 @@ class WorkerObserver:
             for (station, phase), share in self._shares().items()
             if share.share_1h is not None
         }
+        collapsed = self._collapsed()
         return {
             "msnet_association_picks_total": picks,
             "msnet_events_total": events,
             "msnet_dead_letters_total": float(counts.get("dead_letters", 0)),
             "msnet_station_rsv_ratio": shares,
             **self._reloads.reading(),
+            "msnet_station_rsv_collapsed": {
+                (*station.split("."), phase): float((station, phase) in collapsed)
+                for station, phase in self._shares()
+            },
             **({} if age_s is None else {"msnet_association_watermark_age_seconds": age_s}),
             **({} if lag is None else {"msnet_stream_lag": {("assoc",): float(lag)}}),
         }

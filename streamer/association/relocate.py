@@ -381,7 +381,8 @@ class DoubleDifference:
         expected = around.expected(place_km, scale_s, near.events, paths, errors, phase)
         own_s2 = (errors.own[phase] * scale_s) ** 2
         fit = kernels.new_fit(len(network.stations))
-        at = phase, paths - phase * len(network.stations)
+        station = paths - phase * len(network.stations)
+        at = phase.astype(np.int8), station.astype(np.int32)
         fit.used[at] = True
         fit.sigma_s[at] = np.sqrt(own_s2 + expected.variance_s2)
         corrected_s = own.travel_s[i, paths] - expected.delay_s

@@ -63,6 +63,11 @@ class Shares:
         self._collapsed: set[Path] = set()
 
     @property
+    def collapsed(self) -> frozenset[Path]:
+        """Stations and phases that `changes` last said have collapsed."""
+        return frozenset(self._collapsed)
+
+    @property
     def day_blocks(self) -> int:
         """Blocks in a day."""
         return self._day

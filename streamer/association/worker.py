@@ -239,6 +239,7 @@ class Worker:
             counts=lambda: self.counts + self._window.counts,
             watermark_age_s=lambda: age_s(self._window.watermark_ns, self._clock()),
             shares=lambda: self._shares,
+            collapsed=lambda: self._window.shares.collapsed,
             lag=lambda: self._lag,
             reloads=reloads,
         )

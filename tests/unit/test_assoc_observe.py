@@ -10,7 +10,10 @@ from streamer.reload import Reloads
 def observer(age: float | None = 20.0, lag: int | None = 7) -> WorkerObserver:
     counts = {"picks": 9, "duplicates": 2, "events_final": 3, "dead_letters": 1}
     shares = {("CI.PASC", "P"): Share(8, 6, 80, 50), ("CI.NEW", "S"): Share(0, 0, 0, 0)}
-    return WorkerObserver(lambda: counts, lambda: age, lambda: shares, lambda: lag, Reloads(Config))
+    collapsed = {("CI.PASC", "P")}
+    return WorkerObserver(
+        lambda: counts, lambda: age, lambda: shares, lambda: collapsed, lambda: lag, Reloads(Config)
+    )
 
 
 def test_every_series_of_a_worker_is_exported_with_its_values() -> None:
@@ -19,6 +22,9 @@ def test_every_series_of_a_worker_is_exported_with_its_values() -> None:
     assert read["msnet_association_picks_total"]["taken",] == 9  # type: ignore[index]
     assert read["msnet_events_total"] == {("final",): 3.0}
     assert read["msnet_station_rsv_ratio"] == {("CI", "PASC", "P"): 0.75}
+    assert read["msnet_station_rsv_collapsed"] == {
+        ("CI", "PASC", "P"): 1.0, ("CI", "NEW", "S"): 0.0,
+    }  # fmt: skip
     text = Exporter(observer().read).render().decode()
     assert 'msnet_stream_lag{group="assoc"} 7.0' in text
 

@@ -9,7 +9,7 @@ import pytest
 from export_scene import EVENTS, PICKS
 from jsonschema import Draft202012Validator, ValidationError
 
-from streamer.association.message import Arrival, Event
+from streamer.association.message import Arrival, Event, Relocation
 from streamer.association.synthetic import Scenario, Synthetic
 from streamer.picks import Pick
 
@@ -31,6 +31,8 @@ def test_the_schemas_name_every_field_and_no_other():
     assert set(EVENT.schema["properties"]) - computed == {field.name for field in fields(Event)}
     arrival = EVENT.schema["properties"]["arrivals"]["items"]["properties"]
     assert set(arrival) == {field.name for field in fields(Arrival)}
+    place = EVENT.schema["properties"]["relocation"]["properties"]
+    assert set(place) == {field.name for field in fields(Relocation)}
     for schema in (PICK.schema, EVENT.schema):
         properties = schema["properties"].values()
         assert all(len(each["description"]) > 5 for each in properties)
@@ -77,6 +79,7 @@ def rows(schema):
 def test_the_document_of_the_messages_has_the_tables_of_the_schemas():
     text = (Path(__file__).parents[2] / "docs" / "messages.md").read_text()
     arrivals = EVENT.schema["properties"]["arrivals"]["items"]
-    for schema in (PICK.schema, EVENT.schema, arrivals):
+    place = EVENT.schema["properties"]["relocation"]
+    for schema in (PICK.schema, EVENT.schema, place, arrivals):
         table = "\n".join(rows(schema))
         assert table in text, f"docs/messages.md must have this table:\n{table}"
