@@ -55,6 +55,16 @@ class OnsetDetector:
         return self._undecided
 
     @property
+    def free_from(self) -> tuple[int, ...]:
+        """By phase, where the next onset may be at the earliest; () if anywhere from here on."""
+        return tuple(self._free_from) if max(self._free_from) > self._undecided else ()
+
+    def keep_free(self, free_from: tuple[int, ...]) -> None:
+        """Onsets were found elsewhere: none is to come before these indices, one per phase."""
+        pairs = zip(self._free_from, free_from, strict=True)
+        self._free_from = [max(pair) for pair in pairs]
+
+    @property
     def open(self) -> bool:
         """Whether samples wait for what follows them."""
         return self._undecided < self.end

@@ -4,6 +4,9 @@ It holds positions of the SeedLink servers and how far each instrument was judge
 moment, and it is written only when all picks made up to then
 are in the spool. So the data behind the positions give all picks that are not safe, and those that
 are safe are known by how far each instrument was judged.
+
+What an instrument told after the last checkpoint is known by the spool, which keeps how far it was
+judged with every message: where the clock has a say, what is computed again may differ.
 """
 
 import asyncio
@@ -11,7 +14,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +34,8 @@ VERSION = 1  # of the file; a change of its form counts it up
 INTERVAL_S = 3.0  # between checkpoints: so much, and what the network remembers, is sent again
 NAME, ASIDE = "checkpoint.json", "checkpoint.unusable.json"
 
+_UNREADABLE = KeyError, TypeError, ValueError, AttributeError, OverflowError
+
 NAMED_STATIONS = 20  # in one line of the log
 
 
@@ -38,12 +43,18 @@ NAMED_STATIONS = 20  # in one line of the log
 class Checkpoint:
     """Where each station of each server goes on, and how far each instrument was judged.
 
-    `started`: when each server did by whose numbers the positions are.
+    `started`: when each server did by whose numbers the positions are. `told`: number of the last
+    state that the publisher was given before.
     """
 
     positions: Positions = field(default_factory=dict)
     started: Mapping[str, str] = field(default_factory=dict)
     judged: Mapping[str, Judged] = field(default_factory=dict)
+    told: int = 0
+
+    def joined(self, states: Mapping[str, Any]) -> "Checkpoint":
+        """With how far instruments were judged later, as the spool has it."""
+        return replace(self, judged={**self.judged, **_readable(states)})
 
     def to_json(self, written_ns: int) -> dict[str, Any]:
         """For the file."""
@@ -56,6 +67,7 @@ class Checkpoint:
             },
             "started": dict(self.started),
             "judged": {name: judged.to_json() for name, judged in self.judged.items()},
+            "told": self.told,
         }
 
     @classmethod
@@ -76,9 +88,21 @@ class Checkpoint:
                 judged={
                     str(name): Judged.from_json(judged) for name, judged in values["judged"].items()
                 },
+                told=int(values.get("told", 0)),
             )
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except _UNREADABLE as error:
             raise DataError(f"not a checkpoint: {type(error).__name__} {error}") from error
+
+
+def _readable(states: Mapping[str, Any]) -> dict[str, Judged]:
+    """Those that this version can use; for the others the checkpoint has to do."""
+    judged = {}
+    for name, state in states.items():
+        try:
+            judged[name] = Judged.from_json(state)
+        except (DataError, *_UNREADABLE) as error:
+            log.error("checkpoint_unusable", file=f"spool: {name}", error=str(error))
+    return judged
 
 
 def _whole(value: Any) -> int | None:
@@ -126,6 +150,11 @@ def save_checkpoint(state_dir: Path, checkpoint: Checkpoint, written_ns: int) ->
 
 class Safe(Protocol):
     """Where picks are safe: a publisher."""
+
+    @property
+    def told(self) -> int:
+        """Number of the last state that was submitted."""
+        ...
 
     async def secure(self) -> None:
         """Return when every pick submitted before is on the disk."""
@@ -188,7 +217,8 @@ class Keeper:
     def _now(self) -> Checkpoint:
         judged = self._engine.judged()
         self._ledger.advance(self._need)
-        return Checkpoint(self._ledger.positions(), dict(self._ledger.started), judged)
+        started = dict(self._ledger.started)
+        return Checkpoint(self._ledger.positions(), started, judged, self._safe.told)
 
     def _need(self, instrument: Instrument) -> Need | None:
         needed = self._engine.scheduler.needed_from_ns(instrument)

@@ -47,6 +47,7 @@ async def serve(config: Config, reread: Callable[[], Config] | None = None) -> N
     async with open_publisher(config, time.time_ns) as publisher:
         # Behind the lock of the spool: nobody else writes the checkpoint any more.
         before = load_checkpoint(config.state_dir)
+        before = before.joined(publisher.resume(before.told))
         feed = replace(feed, resume=before.positions, started=before.started)
         await run(
             config, feed, publisher, server_address(config), before, reloads, stop, time.time_ns

@@ -5,6 +5,7 @@ moment. Bound to the loopback address unless told otherwise; nothing can be chan
 """
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
@@ -50,7 +51,8 @@ class HealthServer:
         A port that is taken is logged: the picks matter more than what can be asked about them.
         """
         try:
-            self._server = make_server(self.host, self.port, self._answer, _Server, _Handler)
+            kind = _ServerV6 if ":" in self.host else _Server
+            self._server = make_server(self.host, self.port, self._answer, kind, _Handler)
         except OSError as error:
             reason = error.strerror or str(error)
             log.warning("metrics_unavailable", address=f"{self.host}:{self.port}", error=reason)
@@ -112,6 +114,8 @@ _STATUS = {
 
 
 class _Server(ThreadingMixIn, WSGIServer):
+    """One thread per question, of which there are few."""
+
     daemon_threads = True
 
     def __init__(self, *arguments: object) -> None:
@@ -130,6 +134,10 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A peer that hangs up or dawdles is not worth a line."""
+
+
+class _ServerV6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _Handler(WSGIRequestHandler):

@@ -70,6 +70,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "seedlink_restarted": "the server started anew: its earlier numbers may not count any more",
     "seedlink_hole": "after a new connection a channel does not go on where it ended",
     "seedlink_garbage": "bytes between packets that are no packet were skipped",
+    "seedlink_login_unused": "a login is set, but this server speaks version 3, which has none",
     "request_refused": "the server refused stations or selectors; the rest goes on",
     "channel_unasked": "the server sends a channel that was not asked for; it is left out",
     "channels_new": "the server has new channels of the stations wanted: they are asked for",

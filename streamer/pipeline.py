@@ -274,11 +274,14 @@ class Line:
             self._observer.batch_done(batch, responses, time.monotonic() - began)
             self._progress += 1
             with self._timings.stage("picks"):
-                for made in self._engine.picks(batch, responses):
-                    pick = replace(made, turn_ns=turn_ns, done_ns=self._clock())
-                    log.debug("pick", station=f"{pick.net}.{pick.sta}", pick_id=pick.id)
-                    self._publisher.submit(pick)
-                    self._observer.pick_made(pick)
+                for told in self._engine.told(batch, responses):
+                    done_ns = self._clock()
+                    picks = [replace(p, turn_ns=turn_ns, done_ns=done_ns) for p in told.messages]
+                    judged = told.judged and told.judged.to_json()
+                    self._publisher.submit(*picks, source=told.instrument, state=judged)
+                    for pick in picks:
+                        log.debug("pick", station=f"{pick.net}.{pick.sta}", pick_id=pick.id)
+                        self._observer.pick_made(pick)
             self.counts["steps"] += len(batch)
             self.counts["blocks"] += sum(step.blocks for step in batch)
             now_ns = self._clock()

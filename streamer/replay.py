@@ -11,6 +11,7 @@ import structlog
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from streamer.config import Server
 from streamer.errors import ConfigError
 from streamer.seedlink.server import Mode, ReplayServer
 from streamer.waveforms.archive import pack
@@ -52,8 +53,9 @@ async def serve_archive(
 
         server = ReplayServer(records, host=host, port=port, speed=speed, mode=mode, progress=show)
         await server.start()
-        click.echo(f"{host}:{server.port}")
-        log.info("replay_listening", address=f"{host}:{server.port}", records=len(records))
+        address = str(Server(host, server.port))
+        click.echo(address)
+        log.info("replay_listening", address=address, records=len(records))
         serving = asyncio.create_task(server.serve_forever())
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, serving.cancel)

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent / "integration"))
 @click.command()
 @click.option("--kills", default=500, show_default=True)
 @click.option("--seed", default=100, show_default=True, help="Of the first scene; then 101 ...")
-@click.option("--scene", type=int, help="Number of the only scene to play: 0, 1 or 2.")
+@click.option("--scene", type=int, help="Number of the only scene to play: 0 to 3.")
 @click.option("--repeats", default=2, show_default=True, help="Of the recordings of 4 minutes.")
 def main(kills: int, seed: int, scene: int | None, repeats: int) -> None:
     """Kill daemon, broker and server until it has been done often enough, and compare."""

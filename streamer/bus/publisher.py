@@ -2,9 +2,9 @@
 
     submit --queue--> store: the spool on disk --> send: the Redis stream
 
-`submit`, `secure`, `run` and `drain` are all that the pipeline sees of it. The two tasks are apart
-so that a Redis that stalls holds up nothing that waits for the disk, and the spool has one thread
-of its own so that a disk that stalls holds up nothing but the picks.
+`resume`, `submit`, `secure`, `run` and `drain` are all that the pipeline sees of it. The two tasks
+are apart so that a Redis that stalls holds up nothing that waits for the disk, and the spool has
+one thread of its own so that a disk that stalls holds up nothing but the picks.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from streamer.bus.redis_streams import PublishResult
-from streamer.bus.spool import Row, Spool, SpoolError, place_of
+from streamer.bus.spool import Row, Spool, SpoolError, State, place_of
 from streamer.clock import Clock
 from streamer.errors import MsnetError
 from streamer.picks import Pick
@@ -54,6 +54,15 @@ class Destination(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Message:
+    """A pick on its way to the spool, and what is to be known with it."""
+
+    pick: Pick
+    ends_step: bool
+    state: State | None
+
+
 class Publisher:
     """Takes picks through the spool to Redis.
 
@@ -64,6 +73,7 @@ class Publisher:
 
     Counters: `published` picks that Redis confirmed, `duplicates` among them that it already had,
     `repeated` that the spool already knew, `restored` that were sent again, `dropped`, `pending`.
+    `told` is the number of the last state that was submitted.
     """
 
     def __init__(
@@ -84,9 +94,10 @@ class Publisher:
         self._restore_ns = int(restore_s * NS_PER_S)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
         # On the way to the spool: `_settled` of `_accepted` picks are in it, published or dropped.
-        self._queue: deque[Pick] = deque(maxlen=capacity)
-        self._storing: list[Pick] = []
+        self._queue: deque[_Message] = deque(maxlen=capacity)
+        self._storing: list[_Message] = []
         self._accepted = self._settled = 0
+        self.told = 0
         self._store_lock = asyncio.Lock()
         self._submitted = asyncio.Event()
         self._spool_works = True
@@ -117,13 +128,32 @@ class Publisher:
         """False from the first failed attempt to the next answer of Redis."""
         return self._down_since_ns is None
 
-    def submit(self, pick: Pick) -> None:
-        """Queue a pick. Never waits, never raises; a full queue loses its oldest pick."""
-        if len(self._queue) == self._queue.maxlen:
-            self._spool.drops.count(self._queue[0].name, f"queue of {self._queue.maxlen} picks")
-            self._settled += 1
-        self._queue.append(pick)
-        self._accepted += 1
+    def resume(self, told: int) -> dict[str, Any]:
+        """The states by source that were submitted after the one of number `told`.
+
+        Raises SpoolError. New ones are numbered behind all of them.
+        """
+        states = self._spool.states()
+        self.told = max([told, *(state.number for state in states)])
+        return {state.source: state.body for state in states if state.number > told}
+
+    def submit(self, *picks: Pick, source: str = "", state: Any = None) -> None:
+        """Queue the messages of one step, and the `state` of their `source` behind them.
+
+        The state gets into the spool with all of them, or not yet. Never waits, never raises; a
+        full queue loses its oldest pick.
+        """
+        for pick in picks:
+            if len(self._queue) == self._queue.maxlen:
+                oldest = self._queue[0].pick.name
+                self._spool.drops.count(oldest, f"queue of {self._queue.maxlen} picks")
+                self._settled += 1
+            kept: State | None = None
+            if pick is picks[-1] and state is not None:
+                self.told += 1
+                kept = State(source, self.told, state)
+            self._queue.append(_Message(pick, pick is picks[-1], kept))
+        self._accepted += len(picks)
         self._submitted.set()
 
     async def secure(self) -> None:
@@ -199,7 +229,9 @@ class Publisher:
             if not self._storing:
                 return True
             try:
-                added = await self._in_spool(self._spool.add, list(self._storing))
+                picks = [message.pick for message in self._storing]
+                states = [message.state for message in self._storing if message.state]
+                added = await self._in_spool(self._spool.add, picks, states)
             except SpoolError:
                 return False
             finally:
@@ -209,7 +241,9 @@ class Publisher:
             return True
 
     def _fill(self) -> None:
-        while self._queue and len(self._storing) < _STORE_PICKS:
+        while self._queue and (
+            len(self._storing) < _STORE_PICKS or not self._storing[-1].ends_step
+        ):
             self._storing.append(self._queue.popleft())
 
     def _settle(self) -> None:
@@ -264,8 +298,10 @@ class Publisher:
             if not self._storing:
                 return False
             now_ns = self._clock()
-            self._storing = [replace(p, made_ns=p.made_ns or now_ns) for p in self._storing]
-            self._note_published(await self._stream.publish(self._storing))
+            for message in self._storing:
+                message.pick = replace(message.pick, made_ns=message.pick.made_ns or now_ns)
+            picks = [message.pick for message in self._storing]
+            self._note_published(await self._stream.publish(picks))
             self._settle()
         return True
 

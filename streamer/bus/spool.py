@@ -1,5 +1,8 @@
 """The sqlite file in which every pick waits for Redis, and by which a restart knows what it made.
 
+With the messages of a source, in the same transaction, its state is kept: from where its maker goes
+on after a crash without telling otherwise what is told.
+
 Two levels of safety. A pick that was added survives the end of this process at any instant: it is
 in the hands of the operating system. `flush` waits for the disk, so that it also survives a loss of
 power; whoever forgets data because their picks are here calls it first (0.02 ms against 3 ms).
@@ -15,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -47,6 +51,13 @@ CREATE TABLE picks (
 CREATE INDEX by_sent ON picks (sent_ns, n);
 CREATE INDEX by_place ON picks (place, sent_ns);
 """
+_STATES = """
+CREATE TABLE IF NOT EXISTS states (
+    source TEXT PRIMARY KEY,
+    number INTEGER NOT NULL,  -- grows with each state, of whatever source
+    body TEXT NOT NULL        -- JSON
+) WITHOUT ROWID;
+"""
 _COLUMNS = "n, body, entry"
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -62,6 +73,18 @@ class Row:
     n: int
     pick: Pick
     entry: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where the maker of a source's messages was when it had made the last one of a step.
+
+    `body` is anything that JSON can hold. `number` is larger than that of each earlier state.
+    """
+
+    source: str
+    number: int
+    body: Any
 
 
 def place_of(entry: str | None) -> int | None:
@@ -119,19 +142,32 @@ class Spool:
             self.close()
             raise
 
-    def add(self, picks: Sequence[Pick]) -> int:
-        """Add the picks whose (id, rev) is not known yet; returns how many that were."""
+    def add(self, picks: Sequence[Pick], states: Sequence[State] = ()) -> int:
+        """Add the picks whose (id, rev) is not known yet; returns how many that were.
+
+        With them the states of their sources, of which the last ones stay.
+        """
         with self._transaction() as database:
             before = database.total_changes
             database.executemany(
                 "INSERT OR IGNORE INTO picks (name, body) VALUES (?, ?)", map(self._row, picks)
             )
             added = database.total_changes - before
+            database.executemany(
+                "INSERT OR REPLACE INTO states VALUES (?, ?, ?)",
+                [(state.source, state.number, json.dumps(state.body)) for state in states],
+            )
             dropped = self._make_room(database) if added else []
         self.waiting += added - len(dropped)
         if dropped:
             self.drops.count(dropped[0], f"spool of {self._max_bytes / _MB:g} MB", len(dropped))
         return added
+
+    def states(self) -> list[State]:
+        """The last state of each source."""
+        with self._guarded() as database:
+            found = database.execute("SELECT source, number, body FROM states").fetchall()
+        return [State(source, number, json.loads(body)) for source, number, body in found]
 
     def flush(self) -> None:
         """Return when everything added before is on the disk itself."""
@@ -318,6 +354,7 @@ def _connect(path: Path | None) -> sqlite3.Connection:
             database.executescript(
                 f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT"
             )
+        database.executescript(_STATES)
     except BaseException:
         database.close()
         raise

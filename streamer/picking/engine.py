@@ -1,7 +1,7 @@
 """Everything between a record and a pick, put together once for daemon and archives alike."""
 
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +25,15 @@ from streamer.waveforms.ring import RingRules
 from streamer.waveforms.stations import Station, StationBank
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The messages of one step, and how far those of the instrument were made with them."""
+
+    messages: list[Pick]
+    instrument: str
+    judged: Judged | None
+
+
 @dataclass(frozen=True)
 class Engine:
     """Rings, schedule, network and picker. Only `inference` may run in another thread."""
@@ -36,19 +45,22 @@ class Engine:
     rehearsal: Picker  # for what was published before a restart; nobody reads its counts
     before: dict[str, Judged]  # of instruments without data since the restart
 
-    def picks(self, batch: list[Step], responses: Iterable[Response]) -> list[Pick]:
+    def told(self, batch: list[Step], responses: Iterable[Response]) -> Iterator[Told]:
         """The messages that became due with a batch of steps; those of one station in order.
 
         What was judged before a restart is judged again, and its messages left out.
         """
-        messages = []
         for step, response in zip(batch, responses, strict=True):
-            if step.again:
-                self.rehearsal.pick(step, response)
-            else:
-                messages += self.picker.pick(step, response)
-            step.track.note_judged(step)
-        return messages
+            picker = self.rehearsal if step.again else self.picker
+            messages = picker.pick(step, response)
+            track = step.track
+            track.note_judged(step)
+            if messages and not step.again:
+                yield Told(messages, str(track.station.instrument), track.judged())
+
+    def picks(self, batch: list[Step], responses: Iterable[Response]) -> list[Pick]:
+        """The messages alone."""
+        return [pick for told in self.told(batch, responses) for pick in told.messages]
 
     def judged(self) -> dict[str, Judged]:
         """How far the messages of each instrument were made."""

@@ -22,14 +22,18 @@ class Judged:
 
     A track that begins with earlier data takes these blocks again to know what it knew, but its
     messages are not published again. `flushed_ns`: where the last picks were given out without what
-    follows them, if ever; to be done again at the same place. `settled`, `provisional`: of the
-    track (sample indices at `rate`), as they were.
+    follows them, if ever; to be done again at the same place. `settled`, `free_from`, `published`,
+    `vacated`, `provisional`: of the track and its detector, as they were (sample indices at
+    `rate`).
     """
 
     time_ns: int
     rate: str
     flushed_ns: int | None = None
     settled: tuple[float, ...] = ()
+    free_from: tuple[int, ...] = ()
+    published: tuple[tuple[int, float], ...] = ()
+    vacated: tuple[tuple[str, float], ...] = ()
     provisional: tuple[tuple[Onset, Pick], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -39,6 +43,12 @@ class Judged:
             values["flushed_ns"] = self.flushed_ns
         if any(index > -inf for index in self.settled):
             values["settled"] = [None if index == -inf else index for index in self.settled]
+        if self.free_from:
+            values["free_from"] = list(self.free_from)
+        if self.published:
+            values["published"] = [list(each) for each in self.published]
+        if self.vacated:
+            values["vacated"] = [list(each) for each in self.vacated]
         if self.provisional:
             values["provisional"] = [
                 [onset.phase, onset.index, onset.probability, pick.to_fields()]
@@ -57,6 +67,11 @@ class Judged:
             settled=tuple(
                 -inf if index is None else float(index) for index in values.get("settled", ())
             ),
+            free_from=tuple(map(int, values.get("free_from", ()))),
+            published=tuple(
+                (int(phase), float(index)) for phase, index in values.get("published", ())
+            ),
+            vacated=tuple((str(name), float(index)) for name, index in values.get("vacated", ())),
             provisional=tuple(
                 (Onset(int(phase), float(index), float(probability)), Pick.from_fields(fields))
                 for phase, index, probability, fields in values.get("provisional", ())

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from model.onsets import Onset, OnsetDetector
+from streamer.picking.judged import Judged
 from streamer.picking.track import Step, Track
 from streamer.timebase import NS_PER_S
 from streamer.waveforms.spans import Spans
@@ -35,6 +36,7 @@ class LateTrack(Track):
         detector = OnsetDetector(first.detector.thresholds, first.detector.separation_samples)
         super().__init__(first.station, first.sampling, first.context, detector, row)
         self._first_pass = first
+        self.vacated = first.vacated
         self._wanted = blocks
         self._stop = blocks.stop + reach_after(first)
         begin = rebuild_from(first, blocks.start)
@@ -54,6 +56,10 @@ class LateTrack(Track):
             phase == onset.phase and abs(index - onset.index) <= near for phase, index in known
         )
 
+    def judged(self) -> Judged | None:
+        """Of the first pass: what this one publishes is known by it."""
+        return self._first_pass.judged()
+
     def note_published(self, onset: Onset) -> None:
         """For the next stretch as well."""
         self._first_pass.note_published(onset)
@@ -62,6 +68,19 @@ class LateTrack(Track):
 def rebuild_from(track: Track, block: int) -> int:
     """Where a second pass begins, to know what the first one knew at `block`."""
     return block - track.context.kept - _SETTLING_BLOCKS
+
+
+def first_fillable(track: Track) -> int | None:
+    """First block of the earliest gap that would be picked once more if its data came now.
+
+    A restart must know again what leads up to it: they may come right before or after.
+    """
+    rings = track.station.rings()
+    oldest = track.block_at(max(ring.start for ring in rings)) + 1
+    first = track.first_input(oldest - rebuild_from(track, 0))
+    gaps = [gap for ring in rings if (gap := ring.first_gap(first)) is not None]
+    block = track.block_at(min(gaps)) - 1 if gaps else track.passed
+    return block if block < track.passed else None
 
 
 def reach_after(track: Track) -> int:

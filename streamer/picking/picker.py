@@ -149,9 +149,11 @@ class Picker:
             if new.lat is None and len(self.inventory):
                 self.counts["picks_without_place"] += 1
             if provisional is None:
-                yield new
+                yield self._unlike_vacated(track, new)
             else:
                 track.provisional.remove(provisional)
+                if new.id != provisional[1].id and not step.again:
+                    track.vacated.append((provisional[1].id, onset.index))
                 yield _revision(provisional[1], new, "update", final=1)
         decided = track.detector.decided
         # A trace that has ended decided up to its end, and nothing about what may follow.
@@ -161,9 +163,21 @@ class Picker:
             if onset.index + reach < decided:
                 track.provisional.remove(provisional)
                 self.counts["picks_retracted"] += 1
+                if not step.again:
+                    track.vacated.append((pick.id, onset.index))
                 seen_ns, rec_ns = _ends_ns(step, step.end)
                 now = replace(pick, seen_ns=seen_ns, rec_ns=rec_ns, data_ns=step.arrived_ns)
                 yield _revision(pick, now, "retract", final=1)
+
+    def _unlike_vacated(self, track: Track, new: Pick) -> Pick:
+        """With data that came late an onset may be where a pick began that is elsewhere now."""
+        used = {name for name, _ in track.vacated}
+        t_ns = new.t_ns
+        while new.id in used:
+            t_ns += NS_PER_MS
+            name = pick_id(track.station.instrument, new.phase, t_ns, self._origin)
+            new = replace(new, id=name)
+        return new
 
     def _believe(
         self, step: Step, response: Response, end: int, preview: npt.NDArray[np.float32]

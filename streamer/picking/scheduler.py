@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 import structlog
 
 from streamer.clock import Clock
-from streamer.picking.late import LateWork
+from streamer.picking.late import LateWork, first_fillable, rebuild_from
 from streamer.picking.picker import BLIND_BLOCKS
 from streamer.picking.track import Step, Track
 from streamer.seedid import Instrument
@@ -125,15 +125,19 @@ class Scheduler:
             return 0, True
         now_ns = self._clock()
         self._note_late(now_ns)
+        needed_ns = track.needed_from_ns()
         late_block = self._late.needed_from(track)
         if late_block is not None:
-            return min(track.needed_from_ns(), track.block_ns(late_block - 1)), True
+            return min(needed_ns, track.block_ns(late_block - 1)), True
+        gap = first_fillable(track)
+        if gap is not None:
+            needed_ns = min(needed_ns, track.block_ns(rebuild_from(track, gap) - 1))
         over = (
             self._is_silent(station, now_ns)
             and track.given_out
             and not track.ready_blocks(now_ns, patient=False)
         )
-        return track.needed_from_ns(), not over
+        return needed_ns, not over
 
     def _is_silent(self, station: Station, now_ns: int) -> bool:
         """While nobody listens, a station is not silent: its data wait at the server."""

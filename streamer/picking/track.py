@@ -6,10 +6,11 @@ what the network still has to remember of earlier ones, it keeps by the row of t
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from math import inf
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -126,6 +127,11 @@ class Response:
         return window
 
 
+class _Recent(TypedDict):
+    published: tuple[tuple[int, float], ...]
+    vacated: tuple[tuple[str, float], ...]
+
+
 class Track:
     """State of one station between steps: its position, its onsets, its unfinished picks.
 
@@ -166,6 +172,8 @@ class Track:
         self.settled = [-inf, -inf]  # sample index of the last final onset of each phase
         # Phase and sample index of the last final picks.
         self.published: deque[tuple[int, float]] = deque(maxlen=_PUBLISHED)
+        # Ids of picks that moved from where the id says, or were retracted, and where they ended.
+        self.vacated: deque[tuple[str, float]] = deque(maxlen=_PUBLISHED)
         self._begins: int | None = None  # first block since the last long gap
         self._fresh = True
         self._finished = 0  # the block before which all was given out for want of further data
@@ -176,6 +184,9 @@ class Track:
         self.in_flight = False  # a step was taken whose messages are not made yet
         self.roomy_until_ns = 0  # a record that ends before displaces nothing unread
         self._before = before  # until it is reached
+        if before is not None and before.rate == str(self.rate):
+            self.published.extend(before.published)
+            self.vacated.extend(before.vacated)
         self._judged_block: int | None = None  # all messages of the blocks before it were made
         self._flushed_block: int | None = None  # the last one at which `finish` was judged
         self.restart_gap_s = 0.0  # missing since a restart
@@ -197,7 +208,7 @@ class Track:
 
     def touched(self, first: int, stop: int) -> range:
         """The blocks that depend on samples `first` to `stop` of the rings."""
-        begin, end = self._block_at(first), self._block_at(stop - 1) + 1
+        begin, end = self.block_at(first), self.block_at(stop - 1) + 1
         while self.resampler.input_range((begin - 1) * BLOCK, begin * BLOCK)[1] > first:
             begin -= 1
         while self.first_input(end) < stop:
@@ -319,15 +330,27 @@ class Track:
 
     def judged(self) -> Judged | None:
         """How far all messages were made; None if none can have been."""
-        if self._before is not None or self._judged_block is None:
-            return self._before
+        if self._before is not None:
+            return replace(self._before, **self._recent())
+        if self._judged_block is None:
+            return None
         flushed = self._flushed_block
         return Judged(
             time_ns=self.block_ns(self._judged_block),
             rate=str(self.rate),
             flushed_ns=None if flushed is None else self.block_ns(flushed),
             settled=tuple(self.settled),
+            free_from=self.detector.free_from,
+            **self._recent(),
             provisional=tuple(self.provisional),
+        )
+
+    def _recent(self) -> _Recent:
+        """What is to be known about all that late data can still be part of."""
+        oldest = self.block_at(min(ring.start for ring in self.station.rings())) * BLOCK
+        return _Recent(
+            published=tuple(each for each in self.published if each[1] >= oldest),
+            vacated=tuple(each for each in self.vacated if each[1] >= oldest),
         )
 
     def needed_from_ns(self) -> int:
@@ -364,6 +387,8 @@ class Track:
         if before.rate == str(self.rate):
             self.provisional = list(before.provisional)
             self.settled = list(before.settled) or self.settled
+            if before.free_from:
+                self.detector.keep_free(before.free_from)
         return False
 
     def _up_to_known(self, before: Judged, ready: int) -> int:
@@ -382,6 +407,8 @@ class Track:
         behind_ns = before.time_ns - self.block_ns(block)
         if behind_ns > LONGEST_REBUILD_NS:
             self._before = None
+            self.published.clear()
+            self.vacated.clear()
         else:
             self.restart_gap_s = max(-behind_ns, 0) / NS_PER_S
 
@@ -431,19 +458,19 @@ class Track:
         indices = [index for index in found if index is not None]
         if not indices:
             return block
-        return max(self._block_at(min(indices)), block)
+        return max(self.block_at(min(indices)), block)
 
     def _block_of_output(self, index: float) -> int:
         """The block in which sample `index` of the network lies."""
         return int(index // BLOCK)
 
-    def _block_at(self, index: int) -> int:
+    def block_at(self, index: int) -> int:
         """The block in which sample `index` of the rings lies."""
         return index * self.resampler.up // (self.resampler.down * BLOCK)
 
     def _complete(self, end: int) -> int:
         """First block that data up to sample `end` do not complete."""
-        block = self._block_at(end)
+        block = self.block_at(end)
         while self.resampler.input_range(block * BLOCK - 1, block * BLOCK)[1] > end:
             block -= 1
         return block

@@ -189,11 +189,14 @@ class SeedLinkFeed:
 
     async def _stay_connected(self, server: Server, preferred: Sequence[Server]) -> str:
         """One connection from start to end; returns why it ended."""
-        link = self._link = Link(server, self._config.link_settings())
+        settings = self._config.link_settings()
+        link = self._link = Link(server, settings)
         self._leaving_because = ""
         probing = asyncio.create_task(self._await_preferred(preferred, link))
         try:
             await link.open()
+            if settings.login is not None and not link.v4:
+                self._tell_login_unused(server)
             receiver, asked, known = await self._subscribe(link, str(server))
             await receiver.run(asked, known)
         except AccessDeniedError as error:
@@ -306,6 +309,15 @@ class SeedLinkFeed:
         before = self._started.get(server, listing.started)
         standings = self._progress.standings(server)
         return bool(standings) and (before != listing.started or listing.counts_anew(standings))
+
+    def _tell_login_unused(self, server: Server) -> None:
+        """Version 3 has no login, so nothing was refused; but somebody believes to be logged in."""
+        self.counts["logins_unused"] += 1
+        log.warning(
+            "seedlink_login_unused",
+            server=str(server),
+            reason="SeedLink version 3 has no login: we get what anybody gets",
+        )
 
     def _tell_refusals(self, refusals: Refusals, server: str) -> None:
         for what, names in (("stations", refusals.stations), ("selectors", refusals.selectors)):

@@ -296,6 +296,23 @@ class ChannelRing:
             return first + before + int(held.argmax())
         return None
 
+    def first_gap(self, first: int) -> int | None:
+        """Index of the first missing sample at or after `first` that has older ones, or None."""
+        if self._whole_from <= max(first, self.start):
+            return None
+        begin = self.next_valid(self.start)
+        if begin is None:
+            return None
+        first = max(first, begin)
+        slot, before = self._place(first, self.end - first)
+        for piece, offset in (
+            (self._valid[slot : slot + before], 0),
+            (self._valid[: self.end - first - before], before),
+        ):
+            if not piece.all():
+                return first + offset + int(piece.argmin())
+        return None
+
     def offset_ns(self, index: int) -> int:
         """True time minus grid time of the sample at `index`, to the millisecond."""
         position = bisect_right(self._offset_from, index) - 1

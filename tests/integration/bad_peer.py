@@ -52,18 +52,21 @@ SAMPLES = RATE_HZ  # of each record: 1 s
 class Script:
     """What goes wrong. Numbers of packets count those of a session; None: never.
 
-    Of the connection: `stall_after` sends nothing more, `drop_after` closes, `half_packet_after`
+    Of the connection: `stall_after` sends nothing more, `pause_after` nothing
+    until `BadPeer.go_on` is set, `drop_after` closes, `half_packet_after`
     closes within a packet, `error_after` says ERROR, `end_after` says END, `garbage_after` puts
     bytes between packets, `reset_after` starts the server anew (`reset_tells`: INFO shows it) with
     numbers from 1 and only the packets from `kept_from` on. `kept_from` also holds after a drop.
     `every_session` repeats the fault.
 
     Of the negotiation: commands that match a pattern of `refuse` are refused. `login` is what AUTH
-    has to say. `first_sequence` numbers the packets, `per_station` with a counter for each station
-    (SeisComP). `newest_for_all` and `time_skips_one` are habits of ringserver.
+    has to say. `only_v3` knows no other version. `first_sequence` numbers the packets,
+    `per_station` with a counter for each station (SeisComP). `newest_for_all` and `time_skips_one`
+    are habits of ringserver.
     """
 
     stall_after: int | None = None
+    pause_after: int | None = None
     drop_after: int | None = None
     half_packet_after: int | None = None
     error_after: int | None = None
@@ -75,6 +78,7 @@ class Script:
     every_session: bool = False
     refuse: tuple[str, ...] = ()
     login: str | None = None
+    only_v3: bool = False
     first_sequence: int = 1
     per_station: bool = False
     newest_for_all: bool = False
@@ -143,6 +147,7 @@ class BadPeer:
         self.commands: list[str] = []
         self.sessions = 0
         self.session_began = asyncio.Event()
+        self.pausing, self.go_on = asyncio.Event(), asyncio.Event()
         self._tls = tls
         self._records = list(records)
         self._entries = list(self._number(self._records, self.script.first_sequence))
@@ -287,6 +292,9 @@ class BadPeer:
                  script.half_packet_after: packet[: len(packet) // 2]}.get(sent)  # fmt: skip
         if sent == script.stall_after:
             await asyncio.Event().wait()
+        if sent == script.pause_after:
+            self.pausing.set()
+            await self.go_on.wait()
         if words is not None:
             writer.write(words)
         if sent == script.reset_after:
@@ -375,6 +383,11 @@ class _Handshake(Handshake):
 
     def handle(self, command: Command) -> bytes:
         self.check_refused(command)
+        if self._script.only_v3:
+            if command.name == "HELLO":
+                return b"SeedLink v3.1 (bad)\r\ntest\r\n"
+            if command.name in ("SLPROTO", "USERAGENT", "AUTH"):
+                raise CommandError("UNSUPPORTED", "unknown command")
         return b"OK\r\n" if command.name == "AUTH" else super().handle(command)
 
 

@@ -1,8 +1,9 @@
-"""A publisher on a disk that fills up; run in a mount namespace of its own.
+"""A publisher on a disk that fills up, or turns read-only; run in a mount namespace of its own.
 
-    unshare -rm python disk_trouble.py EMPTY_FOLDER
+    unshare -rm python disk_trouble.py full|read-only EMPTY_FOLDER
 
-Prints what happened as JSON. A disk that is read-only is tried last: no spool can be begun there.
+Prints what happened as JSON. A disk that is read-only at the start is tried last: no spool can be
+begun there.
 """
 
 import asyncio
@@ -21,8 +22,11 @@ from streamer.bus import publisher as publisher_module
 from streamer.bus.publisher import Publisher
 from streamer.bus.redis_streams import PublishResult
 from streamer.bus.spool import Row, Spool
+from streamer.checkpoint import Keeper, load_checkpoint
 from streamer.errors import MsnetError
+from streamer.picking.judged import Judged
 from streamer.picks import Pick
+from streamer.seedlink.state import Ledger
 
 
 class Stream:
@@ -43,6 +47,56 @@ class Stream:
 
 def mount(*arguments: str) -> None:
     subprocess.run(["mount", *arguments], check=True)
+
+
+class StillEngine:
+    """An engine without stations, for checkpoints."""
+
+    def judged(self) -> dict[str, Judged]:
+        return {}
+
+    def take_restart_gaps(self) -> dict[str, float]:
+        return {}
+
+
+async def read_only(folder: Path) -> dict[str, object]:
+    """The disk refuses all writes while the publisher runs, then takes them again."""
+    mount("-t", "tmpfs", "tmpfs", str(folder))
+    stream = Stream()
+    spool = Spool(folder / "spool.sqlite", 10, lambda: NOW_NS)
+    publisher = Publisher(stream, spool, clock=lambda: NOW_NS)
+    keeper = Keeper(folder, StillEngine(), Ledger({}, {}), publisher, lambda: NOW_NS)
+    publisher_module._SPOOL_RETRY_S = 0.05
+    running = asyncio.create_task(publisher.run())
+
+    async def submit(first: int, count: int) -> None:
+        for number in range(first, first + count):
+            publisher.submit(make_pick(number), source="A", state=number)
+        await until(lambda: publisher.pending == 0)
+
+    def checkpoint() -> int:
+        return load_checkpoint(folder).told
+
+    await submit(0, 10)
+    written = [await keeper.keep()]
+    mount("--bind", str(folder), str(folder))
+    mount("-o", "remount,bind,ro", str(folder))
+    spool._disconnect()  # as sqlite does at the first write that is refused
+    await submit(10, 50)
+    await keeper.close(0.3)
+    while_read_only = checkpoint()
+    await asyncio.to_thread(subprocess.run, ["umount", str(folder)], check=True)
+    await asyncio.wait_for(publisher.secure(), 5)
+    await submit(60, 10)
+    written.append(await keeper.keep())
+    running.cancel()
+    await publisher.close()
+    return {
+        "names": stream.names,
+        "written": written,
+        "checkpoints": [while_read_only, checkpoint()],
+        "dropped": publisher.dropped,
+    }
 
 
 async def trouble(folder: Path) -> dict[str, object]:
@@ -88,5 +142,6 @@ async def trouble(folder: Path) -> dict[str, object]:
 
 if __name__ == "__main__":
     with capture_logs() as logs:
-        outcome = asyncio.run(trouble(Path(sys.argv[1])))
+        scene = {"full": trouble, "read-only": read_only}[sys.argv[1]]
+        outcome = asyncio.run(scene(Path(sys.argv[2])))
     print(json.dumps({**outcome, "logs": logs}))

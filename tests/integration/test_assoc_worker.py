@@ -18,6 +18,7 @@ from bus_servers import ServerProcess, running
 from streamer.association.message import Event, latest_events
 from streamer.association.network import Network
 from streamer.association.offline import settled_events
+from streamer.errors import StolenError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
@@ -280,6 +281,21 @@ def test_a_worker_without_redis_tells_systemd_that_it_is_alive_and_reloads(
         process.send_signal(signal.SIGHUP)
         peers.wait_for(lambda: '"reloaded"' in peers.log.read_text())
         assert stop(process) == 0
+
+
+def test_a_worker_that_was_overtaken_ends_with_its_own_exit_code(redis_server_binary, folder):
+    """It stood still until its lease was another's; systemd then starts it as the standby."""
+    with peers_in(redis_server_binary, folder) as peers, peers.redis.plain() as client:
+        process = peers.start("state")
+        peers.wait_for(lambda: client.keys("msnet:own:*"))
+        (lease,) = client.keys("msnet:own:*")
+        process.send_signal(signal.SIGSTOP)
+        client.set(lease, "another", ex=600)
+        process.send_signal(signal.SIGCONT)
+        peers.wait_for(lambda: process.poll() is not None)
+        assert process.returncode == StolenError.exit_code == 75
+        assert "association_lease_lost" in peers.log.read_text()
+        assert client.get(lease) == "another"
 
 
 def test_an_event_is_told_within_a_second_of_the_pick_that_completes_it(

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,7 +22,7 @@ from bad_peer import (
 )
 from pymseed import DataEncoding, MS3Record
 
-from streamer.errors import AccessDeniedError
+from streamer.errors import AccessDeniedError, UnavailableError
 from streamer.log import configure_logging
 from streamer.seedid import Nslc
 from streamer.seedlink import client, packets
@@ -152,6 +153,42 @@ def test_a_peer_that_always_drops_after_a_few_packets_is_got_through(protocol: s
     taker, peer, _ = take(records, Script(drop_after=17, every_session=True), protocol)
     assert sorted(taker.records) == sorted(records)
     assert peer.sessions >= COUNT // 17
+
+
+@both
+@pytest.mark.parametrize("network_timeout_s", [20.0, 30.0])
+def test_a_server_that_stands_still_for_25_s_costs_no_packet(
+    protocol: str, network_timeout_s: float, monkeypatch: pytest.MonkeyPatch, events: list[Any]
+) -> None:
+    """A new connection is made when the network timeout is over, and none before."""
+    monkeypatch.setattr(sys.modules[__name__], "TIMEOUT_S", 120.0)
+    records, script = archive(), Script(pause_after=37)
+
+    async def scene() -> None:
+        taker, later_s = Taker(), 0.0
+        loop = asyncio.get_running_loop()
+        now_s = loop.time
+        monkeypatch.setattr(loop, "time", lambda: now_s() + later_s)
+        async with (
+            BadPeer(records, script) as peer,
+            feeding([peer], taker, protocol, network_timeout_s=network_timeout_s),
+        ):
+            await peer.pausing.wait()
+            await until(lambda: len(taker.packets) == 37)
+            later_s += min(25.0, network_timeout_s - 0.5)
+            await asyncio.sleep(0.05)
+            assert peer.sessions == 1
+            later_s += 25.0 - later_s
+            if network_timeout_s < 25:
+                await until(lambda: peer.sessions == 2)
+            peer.go_on.set()
+            await taker.enough.wait()
+            assert peer.sessions == (2 if network_timeout_s < 25 else 1)
+        assert taker.records == records
+
+    asyncio.run(scene())
+    ends = [event["error"] for event in events if event["event"] == "seedlink_disconnected"]
+    assert ends == ["no data within the network timeout"] * (network_timeout_s < 25)
 
 
 # --- Records that are wrong ----------------------------------------------------------------------
@@ -546,6 +583,50 @@ def test_a_refused_login_ends_the_start_and_is_never_shown(
     assert "HELLO" in logged  # the commands are there
     assert "s3cret" not in logged + message
     assert "wrong user" in message
+
+
+@pytest.mark.parametrize("protocol", ["auto", "3"])
+@pytest.mark.parametrize("login", [("op", "s3cret"), "abc.def.ghi"])
+def test_a_login_that_version_3_cannot_take_is_told_at_each_connection(
+    events: list[Any], protocol: str, login: Any
+) -> None:
+    """Nothing is sent that such a server would not understand, and nobody believes to be in."""
+    script = Script(only_v3=True, drop_after=40)
+    taker, peer, feed = take(archive(), script, protocol, login=lambda: login)
+    assert taker.records == archive()
+    told = [event for event in events if event["event"] == "seedlink_login_unused"]
+    assert len(told) == feed.counts["logins_unused"] == peer.sessions == 2
+    assert f":{peer.port}" in told[0]["server"]
+    assert not any("AUTH" in command for command in peer.commands)
+    assert "s3cret" not in str(events)
+    assert "abc.def.ghi" not in str(events)
+
+
+def test_where_version_4_is_demanded_a_server_without_logins_is_not_used() -> None:
+    async def scene() -> BadPeer:
+        async with BadPeer(archive(), Script(only_v3=True)) as peer:
+            config = FeedConfig(
+                servers=[("127.0.0.1", peer.port)],
+                spec=parse_station_spec(["*"]),
+                protocol="4",
+                login=lambda: "abc",
+                startup_timeout_s=0.2,
+            )
+            taker = Taker()
+            feed = SeedLinkFeed(config, taker.deliver, taker.announce, lambda: START_NS)
+            with pytest.raises(UnavailableError):
+                await feed.run()
+            return peer
+
+    peer = asyncio.run(scene())
+    assert peer.sessions == 0
+    assert not any("abc" in command for command in peer.commands)
+
+
+def test_where_a_login_is_taken_or_none_is_set_nothing_is_told_of_it(events: list[Any]) -> None:
+    take(archive(), Script(only_v3=True), "auto")
+    take(archive(), Script(login="JWT abc"), "auto", login=lambda: "abc")
+    assert not [event for event in events if event["event"] == "seedlink_login_unused"]
 
 
 def test_tls_with_the_own_ca(tls_files: Any, events: list[Any]) -> None:

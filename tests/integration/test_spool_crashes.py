@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bus_picks import make_pick
@@ -50,15 +51,7 @@ def test_killed_publisher_loses_and_doubles_nothing(folder: Path, redis_server_b
 
 def test_picks_go_around_a_spool_whose_disk_is_full(tmp_path: Path) -> None:
     """They reach Redis directly; `secure` waits for room; read-only, the daemon does not start."""
-    unshare = shutil.which("unshare")
-    if unshare is None or subprocess.run([unshare, "-rm", "true"], check=False).returncode:
-        pytest.skip("unshare -rm (util-linux, user namespaces) is needed to mount a small disk")
-    done = subprocess.run(
-        [unshare, "-rm", sys.executable, HERE / "disk_trouble.py", tmp_path],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    outcome = json.loads(done.stdout)
+    outcome = disk_trouble("full", tmp_path)
     assert outcome["names"] == [make_pick(number).name for number in range(520)]
     assert not outcome["secure_while_in_trouble"]
     assert (outcome["dropped"], outcome["repeated"]) == (0, 5)
@@ -66,3 +59,30 @@ def test_picks_go_around_a_spool_whose_disk_is_full(tmp_path: Path) -> None:
     assert "database or disk is full" in outcome["logs"][0]["error"]
     assert outcome["refusal"].startswith("73 ")
     assert "Read-only file system" in outcome["refusal"]
+
+
+def test_a_disk_that_turns_read_only_stops_the_checkpoint_and_no_pick(tmp_path: Path) -> None:
+    """Picks go to Redis directly; when the disk takes writes again, so do spool and checkpoint."""
+    outcome = disk_trouble("read-only", tmp_path)
+    assert outcome["names"] == [make_pick(number).name for number in range(70)]
+    assert outcome["dropped"] == 0
+    assert outcome["written"] == [True, True]
+    assert outcome["checkpoints"] == [10, 70], "the old one stays as it is meanwhile"
+    logged = [entry["event"] for entry in outcome["logs"]]
+    about_disk = ("spool_failed", "checkpoint_failed", "spool_recovered", "checkpoint_written")
+    assert [name for name in logged if name != "resumed"] == [*about_disk]
+    assert "Read-only file system" in outcome["logs"][0]["error"]
+
+
+def disk_trouble(kind: str, folder: Path) -> dict[str, Any]:
+    """What a publisher did on a disk that is in trouble."""
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-rm", "true"], check=False).returncode:
+        pytest.skip("unshare -rm (util-linux, user namespaces) is needed to mount a small disk")
+    done = subprocess.run(
+        [unshare, "-rm", sys.executable, HERE / "disk_trouble.py", kind, folder],
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    outcome: dict[str, Any] = json.loads(done.stdout)
+    return outcome

@@ -15,7 +15,7 @@ from bus_picks import NOW_NS, make_pick
 from structlog.testing import capture_logs
 
 from streamer.bus import spool as spool_module
-from streamer.bus.spool import Spool, SpoolError
+from streamer.bus.spool import Spool, SpoolError, State
 from streamer.errors import CannotCreateError
 
 DAY_NS = 86_400_000_000_000
@@ -63,6 +63,33 @@ def test_picks_come_out_in_the_order_they_went_in_until_they_are_sent(spool: Spo
     assert numbers(spool.take(2)) == [3, 1]
     mark_sent(spool, 3, 1)
     assert (numbers(spool.take(2)), spool.waiting) == ([2], 1)
+
+
+def test_the_last_state_of_each_source_is_kept_with_its_picks(path: Path, time: Time) -> None:
+    with closing(Spool(path, 10, time)) as spool:
+        spool.add([make_pick(1)], [State("A", 1, {"at": 5}), State("B", 2, [])])
+        spool.add([make_pick(2)], [State("A", 3, {"at": 6})])
+        spool.add([make_pick(3)])
+    with closing(Spool(path, 10, time)) as spool:
+        assert spool.states() == [State("A", 3, {"at": 6}), State("B", 2, [])]
+
+
+def test_a_state_that_cannot_be_written_leaves_its_picks_out_too(spool: Spool) -> None:
+    spool.add([make_pick(1)], [State("A", 1, 5)])
+    with pytest.raises(TypeError):
+        spool.add([make_pick(2)], [State("A", 2, object())])
+    assert numbers(spool.take(9)) == [1]
+    assert spool.states() == [State("A", 1, 5)]
+
+
+def test_a_spool_of_an_earlier_version_has_no_states(path: Path, time: Time) -> None:
+    with closing(Spool(path, 10, time)) as spool:
+        spool.add([make_pick(1)])
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("DROP TABLE states")
+    with closing(Spool(path, 10, time)) as spool:
+        assert spool.states() == []
+        assert numbers(spool.take(9)) == [1]
 
 
 def test_known_revision_is_ignored_even_after_it_was_sent_and_a_restart(

@@ -34,6 +34,9 @@ JUDGED = Judged(
     rate="100",
     flushed_ns=1_500_000_000_000_000_000,
     settled=(160_000_000_123.25, -inf),
+    free_from=(160_000_000_174, 0),
+    published=((0, 160_000_000_123.25),),
+    vacated=((PICK.id, 160_000_000_050.5),),
     provisional=((Onset(0, 160_000_000_200.125, 0.91), PICK),),
 )
 CHECKPOINT = Checkpoint(
@@ -43,6 +46,7 @@ CHECKPOINT = Checkpoint(
     },
     started={"a:18000": "2026-11-26T00:00:00Z"},
     judged={"XX.A..HH": JUDGED, "XX.B.00.EH": Judged(time_ns=3, rate="1000/3")},
+    told=7,
 )
 
 
@@ -50,6 +54,21 @@ def test_what_was_written_is_read_back(tmp_path: Path):
     save_checkpoint(tmp_path, CHECKPOINT, 0)
     assert load_checkpoint(tmp_path) == CHECKPOINT
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
+
+
+def test_what_the_spool_knows_of_an_instrument_counts_for_it_alone():
+    later = Judged(time_ns=9, rate="100", flushed_ns=8)
+    joined = CHECKPOINT.joined({"XX.A..HH": later.to_json(), "XX.C..HH": later.to_json()})
+    assert joined.judged == {**CHECKPOINT.judged, "XX.A..HH": later, "XX.C..HH": later}
+    assert joined.positions == CHECKPOINT.positions
+
+
+@pytest.mark.parametrize("state", [None, [], {}, {"time_ns": "x", "rate": "1"}])
+def test_a_state_of_the_spool_that_cannot_be_used_is_told_and_left(state: object):
+    with capture_logs() as lines:
+        joined = CHECKPOINT.joined({"XX.A..HH": state})
+    assert joined == CHECKPOINT
+    assert [line["event"] for line in lines] == ["checkpoint_unusable"]
 
 
 def test_without_a_checkpoint_the_daemon_begins_as_if_new(tmp_path: Path):
@@ -128,6 +147,8 @@ class StillEngine:
 
 class Gate:
     """Picks that are safe once it is opened."""
+
+    told = 7
 
     def __init__(self) -> None:
         self.opened = asyncio.Event()

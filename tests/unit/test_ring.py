@@ -147,6 +147,23 @@ def test_next_valid_skips_gaps():
     assert a_ring.next_valid(T0 + 53) is None
 
 
+def test_the_first_gap_lies_between_samples_and_may_begin_before_where_it_is_looked_for():
+    a_ring = ring(capacity=100)
+    assert a_ring.first_gap(0) is None
+    a_ring.write(record(T0, 10))
+    assert a_ring.first_gap(0) is None, "what is before the data is no gap"
+    a_ring.write(record(T0 + 15, 10))
+    a_ring.write(record(T0 + 90, 5))
+    assert [a_ring.first_gap(first) for first in (0, T0 + 9, T0 + 12)] == [T0 + 10] * 2 + [T0 + 12]
+    assert a_ring.first_gap(T0 + 15) == T0 + 25
+    a_ring.write(record(T0 + 10, 5))
+    assert a_ring.first_gap(0) == T0 + 25
+    a_ring.write(record(T0 + 25, 65))
+    assert a_ring.first_gap(0) is None
+    a_ring.write(record(T0 + 130, 5))
+    assert a_ring.first_gap(0) == T0 + 95, "of what the ring still holds"
+
+
 def test_a_record_of_another_rate_is_an_error():
     with pytest.raises(ValueError, match="50 Hz"):
         ring().write(record(T0, 3, rate=Fraction(50)))
