@@ -51,6 +51,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "stations_unreadable": "the state of the stations cannot be read from Redis",
     # Association
     "rows_rejected": "rows of a file of stations or picks cannot be used and are left out",
+    "association_warming_up": "the loops are compiled, or read from their cache, before any pick",
     "association_started": "the association worker runs with this version, profile and network",
     "association_standby": "another worker is active; this one takes over when it ends",
     "association_lease_lost": "another worker has taken over; this one waits",

@@ -101,9 +101,9 @@ class Pick:
             raise DataError(f"pick message version {message.get('v')!r}: this program reads 1")
         values: dict[str, object] = {}
         try:
-            for name in cls.__slots__:
-                if name in message:
-                    values[name] = _CONVERT.get(name, str)(message[name])
+            for name, text in message.items():
+                if name in _CONVERT:
+                    values[name] = _CONVERT[name](text)
             return cls(**values)  # type: ignore[arg-type]
         except (TypeError, ValueError) as error:
             raise DataError(f"pick message {message.get('id', '?')}: {error}") from error
@@ -146,6 +146,8 @@ _CONVERT: dict[str, Callable[[str], object]] = {
     **dict.fromkeys(("seen_ns", "rec_ns", "turn_ns", "done_ns"), int),
     **dict.fromkeys(("prob", "lat", "lon", "elev", "t_unc", "snr"), _finite),
     **dict.fromkeys(("amp", "amp_per", "pol_prob"), _finite),
+    **dict.fromkeys(("id", "net", "sta", "loc", "cha", "model", "model_sha", "cfg"), str),
+    **dict.fromkeys(("agency", "author", "qual", "amp_unit", "pol"), str),
     "phase": _one_of(*get_args(Phase)),
     "status": _one_of(*get_args(Status)),
 }

@@ -8,6 +8,7 @@ index. Rates are exact fractions; no float seconds in the data path.
 import math
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import lru_cache
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
@@ -55,7 +56,12 @@ def continuity_tolerance_ns(rate: Fraction) -> int:
 def iso(t_ns: int) -> str:
     """ISO 8601 UTC with 6 decimals and Z."""
     seconds, ns = divmod(t_ns, NS_PER_S)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ns // 1000:06d}Z"
+    return f"{_stamp(seconds)}.{ns // 1000:06d}Z"
+
+
+@lru_cache(maxsize=256)  # the picks of an event share their seconds
+def _stamp(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def parse_iso(text: str) -> int:

@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,7 +133,7 @@ class Best:
         self.fit = kernels.new_fit(len(network.stations))
         slots = min(SEARCHED, len(network.stations))
         nodes = len(self._make_grid(int(np.argmax(network.search_radius_km))).lat)
-        capacity = max(1, TABLES_BYTES // (slots * nodes * 9))
+        capacity = max(1, TABLES_BYTES // (slots * nodes * 12))
         self._grid: Callable[[int], _Grid] = (
             lru_cache(maxsize=capacity)(self._make_grid) if like is None else like._grid
         )
@@ -204,10 +203,7 @@ class Best:
             part = slice(starts[phase * n], starts[(phase + 1) * n])
             mean = probability[part].sum() / max(part.stop - part.start, 1)
             value[part] = np.log(probability[part] / mean)
-        for first, last in pairwise(starts):
-            times = times_s[first:last]
-            near = np.searchsorted(times, times + span_s) - np.searchsorted(times, times - span_s)
-            value[first:last] -= np.log(near / (2 * span_s))
+        value -= np.log(kernels.crowding(times_s, starts, span_s) / (2 * span_s))
         alive = before.alive
         if alive is None:
             alive = np.bincount(table.station, minlength=n) > 0
@@ -278,10 +274,11 @@ class Best:
         if most < self.rules.least_gain:
             return None
         grid = self._grid(station)
-        score, part = (scratch[: len(grid.lat)] for scratch in self._score)
+        score, part = self._score
+        nodes = len(grid.lat)
         node = kernels.search(
-            t_s, grid.stations, grid.offsets, grid.near, NEAR_SILENT, picks, ranges, sigma_s,
-            rough_peak, score, part,
+            t_s, grid.stations, grid.offsets, grid.missing, grid.near, picks, ranges, sigma_s,
+            rough_peak, score[:nodes], part[:nodes],
         )  # fmt: skip
         return np.array(
             [t_s - grid.p_travel_s[node], grid.lat[node], grid.lon[node], grid.depth_km[node]]
@@ -307,12 +304,12 @@ class Best:
     def has_enough(self, origin: Floats) -> bool:
         """Whether what was just refined passes the least numbers of the parameters."""
         rules, used = self.rules, self.fit.used
-        n_p, n_s = used.sum(axis=1)
+        n_p, n_s, n_both = kernels.numbers(used)
         if (
             n_p < rules.least_p
             or n_s < rules.least_s
             or n_p + n_s < rules.least_picks
-            or (used[0] & used[1]).sum() < rules.least_both
+            or n_both < rules.least_both
         ):
             return False
         if rules.greatest_gap_deg == 360:
@@ -402,10 +399,13 @@ class Best:
         stations = np.sort(np.argsort(here[0], kind="stable")[:SEARCHED])
         travel_s, distance = kernels.grid_paths(lat, lon, depth_km[inside], stations, self._ground)
         p_travel_s = travel_s[np.searchsorted(stations, station), P].copy()
-        rank = np.argsort(np.argsort(distance, axis=0), axis=0)
+        missing = np.zeros(distance.shape, np.float32)
+        n_near = min(NEAR, len(stations))
+        nearest = np.argpartition(distance, n_near - 1, axis=0)[:n_near]
+        np.put_along_axis(missing, nearest, np.float32(NEAR_SILENT), axis=0)
         return _Grid(
             lat, lon, depth_km[inside], stations, travel_s - p_travel_s,
-            (rank < NEAR).astype(np.uint8), p_travel_s,
+            missing, np.any(missing != 0, axis=1), p_travel_s,
         )  # fmt: skip
 
 
@@ -454,12 +454,16 @@ def _place(origin: Floats) -> Place:
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    """Nodes around a station: position [node], stations used [slot], offsets, near, P time."""
+    """Nodes around a station: position [node], stations used [slot], P time from it [node].
+
+    Travel times less that, what a missing pick is worth, and where: as `search` takes them.
+    """
 
     lat: Floats
     lon: Floats
     depth_km: Floats
     stations: Ints
     offsets: kernels.Singles
-    near: NDArray[np.uint8]
+    missing: kernels.Singles
+    near: Flags
     p_travel_s: kernels.Singles

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamer.association.geodesy import KM_PER_DEG, Floats, distance_km, east_north_km
 from streamer.association.jit import compiled
-from streamer.association.traveltimes import interpolate
+from streamer.association.traveltimes import cell, in_cell, interpolate
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -123,6 +123,18 @@ def new_fit(n_stations: int) -> Fit:
 
 
 @compiled
+def _first_from(times_s: Floats, first: int, end: int, t_s: float) -> int:
+    """The first of the ascending times `first` to `end` that is not before `t_s`."""
+    while first < end:
+        middle = (first + end) // 2
+        if times_s[middle] < t_s:
+            first = middle + 1
+        else:
+            end = middle
+    return first
+
+
+@compiled
 def window(
     picks: Picks, t_s: float, early_s: float, late_s: Floats, peak: Floats, ranges: Ints
 ) -> float:
@@ -135,9 +147,8 @@ def window(
     for phase in range(ranges.shape[0]):
         for i in range(ranges.shape[1]):
             first, end = picks.starts[phase, i], picks.starts[phase, i + 1]
-            times = picks.times_s[first:end]
-            low = first + np.searchsorted(times, t_s - early_s)
-            high = first + np.searchsorted(times, t_s + late_s[phase])
+            low = _first_from(picks.times_s, first, end, t_s - early_s)
+            high = _first_from(picks.times_s, low, end, t_s + late_s[phase])
             ranges[phase, i, 0], ranges[phase, i, 1] = low, high
             best = 0.0
             for j in range(low, high):
@@ -152,8 +163,8 @@ def search(
     t_s: float,
     stations: Ints,
     offsets: Singles,
-    near: NDArray[np.uint8],
-    missing: float,
+    missing: Singles,
+    near: Flags,
     picks: Picks,
     ranges: Ints,
     sigma_s: Floats,
@@ -165,7 +176,8 @@ def search(
 
     `offsets` [slot, phase, node] are travel times to `stations` [slot] less that of P to the
     initiating one. A free pick with residual r is worth value + peak - r^2 / 2 sigma^2, if that is
-    more than none: 0, or `missing` at a station `near` [slot, node] the node. Fills `score` [node].
+    more than none: `missing` [slot, node], 0 but for nodes that the station is near; `near` [slot]
+    says which are near any. Fills `score` [node].
     """
     score[:] = 0
     nodes = len(score)
@@ -176,8 +188,7 @@ def search(
         for phase in range(2):
             delays = offsets[slot, phase]
             sharp = np.float32(0.5 / sigma_s[phase] ** 2)
-            for node in range(nodes):
-                part[node] = near[slot, node] * np.float32(missing)
+            n_free = 0
             for j in range(ranges[phase, i, 0], ranges[phase, i, 1]):
                 if picks.owner[j] != FREE:
                     continue
@@ -185,9 +196,12 @@ def search(
                 top = np.float32(picks.value[j] + peak[phase])
                 for node in range(nodes):
                     residual = delay - delays[node]
-                    part[node] = max(part[node], top - sharp * residual * residual)
-            for node in range(nodes):
-                score[node] += part[node]
+                    worth = top - sharp * residual * residual
+                    part[node] = max(part[node] if n_free else missing[slot, node], worth)
+                n_free += 1
+            if n_free or near[slot]:
+                for node in range(nodes):
+                    score[node] += part[node] if n_free else missing[slot, node]
     return int(np.argmax(score))
 
 
@@ -232,6 +246,7 @@ def predict(origin: Floats, ground: Ground, fit: Fit) -> None:
         east, north = east_north_km(origin[1], origin[2], ground.lat[i], ground.lon[i])
         distance = math.sqrt(east * east + north * north)
         fit.distance_km[i] = distance
+        where = cell(ground.tables.shape[2:], ground.steps, distance, origin[3])
         for phase in range(2):
             if in_box:
                 time, by_east, by_north, by_depth = inside_box(
@@ -243,7 +258,7 @@ def predict(origin: Floats, ground: Ground, fit: Fit) -> None:
                 fit.by_depth[phase, i] = by_depth
                 continue
             table = ground.tables[ground.level[i], phase]
-            time, by_distance, by_depth = interpolate(table, ground.steps, distance, origin[3])
+            time, by_distance, by_depth = in_cell(table, ground.steps, where)
             per_km = by_distance / max(distance, 1e-6)
             fit.travel_s[phase, i] = time
             fit.by_east[phase, i] = -per_km * east
@@ -267,7 +282,7 @@ def choose(time_s: float, smear_s: float, errors: Errors, picks: Picks, me: int,
             predicted = time_s + travel + errors.static_s[phase, i]
             reach = WIDEST_SIGMA * sigma
             first, end = picks.starts[phase, i], picks.starts[phase, i + 1]
-            j = first + np.searchsorted(picks.times_s[first:end], predicted - reach)
+            j = _first_from(picks.times_s, first, end, predicted - reach)
             fit.chosen[phase, i] = NO_PICK
             fit.sigma_s[phase, i] = sigma
             while j < end and picks.times_s[j] < predicted + reach:
@@ -286,21 +301,38 @@ def choose(time_s: float, smear_s: float, errors: Errors, picks: Picks, me: int,
 
 
 @compiled
+def _likelihoods(p_far: float, fit: Fit) -> tuple[Floats, Floats]:
+    """Density of each chosen pick against chance, and the log of what it is worth far away.
+
+    Both are needed twice or thrice; 0 where there is no pick.
+    """
+    density, far = np.zeros(fit.chosen.shape), np.zeros(fit.chosen.shape)
+    for phase in range(fit.chosen.shape[0]):
+        for i in range(fit.chosen.shape[1]):
+            if fit.chosen[phase, i] != NO_PICK:
+                density[phase, i] = math.exp(fit.log_density[phase, i])
+                far[phase, i] = math.log(p_far * density[phase, i] + 1 - p_far)
+    return density, far
+
+
+@compiled
 def weigh(p_near: float, p_far: float, alive: Flags, fit: Fit) -> float:
     """Log likelihood ratio of "this event and chance" against "chance alone".
 
     Stations within a radius detect a phase with probability `p_near`, the others with `p_far`; the
     radius is the one that makes the event most likely. Fills `fit.used`.
     """
+    density, far = _likelihoods(p_far, fit)
     total = 0.0
     for i in range(len(alive)):
-        for phase in range(2):
-            if alive[i] and fit.chosen[phase, i] != NO_PICK:
-                total += math.log(p_far * math.exp(fit.log_density[phase, i]) + 1 - p_far)
+        if alive[i]:
+            total += far[0, i]
+            total += far[1, i]
     best, radius_km = total, -1.0
     # All radii are as likely beforehand: their likelihoods are averaged, as a sum that is kept
     # relative to the largest.
     sum_to_best, n_radii = 1.0, 1
+    silent = math.log(1 - p_near)
     order = np.argsort(fit.distance_km)
     for rank in range(len(order)):
         station = order[rank]
@@ -308,11 +340,10 @@ def weigh(p_near: float, p_far: float, alive: Flags, fit: Fit) -> float:
             continue
         for phase in range(2):
             if fit.chosen[phase, station] == NO_PICK:
-                total += math.log(1 - p_near)
+                total += silent
             else:
-                density = math.exp(fit.log_density[phase, station])
-                total += math.log(p_near * density + 1 - p_near)
-                total -= math.log(p_far * density + 1 - p_far)
+                total += math.log(p_near * density[phase, station] + 1 - p_near)
+                total -= far[phase, station]
         n_radii += 1
         if total > best:
             sum_to_best = 1.0 + sum_to_best * math.exp(best - total)
@@ -322,10 +353,51 @@ def weigh(p_near: float, p_far: float, alive: Flags, fit: Fit) -> float:
     for i in range(len(alive)):
         p = p_near if fit.distance_km[i] <= radius_km else p_far
         for phase in range(2):
-            fit.used[phase, i] = (
-                fit.chosen[phase, i] != NO_PICK and p * math.exp(fit.log_density[phase, i]) > 1 - p
-            )
+            fit.used[phase, i] = fit.chosen[phase, i] != NO_PICK and p * density[phase, i] > 1 - p
     return best + math.log(sum_to_best / n_radii)
+
+
+@compiled
+def numbers(used: Flags) -> tuple[int, int, int]:
+    """P picks, S picks, and stations with both, of those used [phase, station]."""
+    n_p, n_s, n_both = 0, 0, 0
+    for i in range(used.shape[1]):
+        n_p += used[0, i]
+        n_s += used[1, i]
+        n_both += used[0, i] and used[1, i]
+    return n_p, n_s, n_both
+
+
+@compiled
+def own(owner: Ints, me: int, fit: Fit) -> Ints:
+    """Make `me` own the picks that the fit uses, and no others; their places."""
+    for j in range(len(owner)):
+        if owner[j] == me:
+            owner[j] = FREE
+    places = np.empty(fit.used.size, np.int64)
+    n = 0
+    for phase in range(fit.used.shape[0]):
+        for i in range(fit.used.shape[1]):
+            if fit.used[phase, i]:
+                places[n] = fit.chosen[phase, i]
+                owner[places[n]] = me
+                n += 1
+    return places[:n]
+
+
+@compiled
+def crowding(times_s: Floats, starts: Ints, span_s: float) -> Ints:
+    """How many picks of its own path lie within `span_s` of each, itself too; `starts` [path]."""
+    near = np.empty(len(times_s), np.int64)
+    for path in range(len(starts) - 1):
+        low, high = starts[path], starts[path]
+        for j in range(starts[path], starts[path + 1]):
+            while times_s[low] < times_s[j] - span_s:
+                low += 1
+            while high < starts[path + 1] and times_s[high] < times_s[j] + span_s:
+                high += 1
+            near[j] = high - low
+    return near
 
 
 @compiled
@@ -368,6 +440,38 @@ def move(
     origin[2] += part * change[1] / (KM_PER_DEG * math.cos(math.radians(origin[1])))
     origin[3] = min(max(origin[3] + part * change[3], ground.shallowest_km), ground.deepest_km)
     return part * length
+
+
+@compiled
+def downhill(
+    origin: Floats,
+    ground: Ground,
+    errors: Errors,
+    phase: NDArray[np.int8],
+    station: NDArray[np.int32],
+    time_s: Floats,
+    longest_km: float,
+    shortest_km: float,
+    depth_scale_km: float,
+    most_steps: int,
+    fit: Fit,
+) -> None:
+    """Steps of the origin to the next place where the used picks [pick] fit best.
+
+    The last one is shorter than `shortest_km`. Leaves in `fit` what the end makes of them.
+    """
+    length_km = math.inf
+    for step in range(most_steps + 1):
+        predict(origin, ground, fit)
+        for n in range(len(time_s)):
+            p, i = phase[n], station[n]
+            travel_s = fit.travel_s[p, i]
+            late_s = errors.relative * travel_s
+            fit.residual_s[p, i] = time_s[n] - origin[0] - travel_s - errors.static_s[p, i]
+            fit.sigma_s[p, i] = math.sqrt(errors.sigma_s[p] ** 2 + late_s * late_s)
+        if step == most_steps or length_km < shortest_km:
+            return
+        length_km = move(origin, ground, fit, longest_km, depth_scale_km)
 
 
 @compiled

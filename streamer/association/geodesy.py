@@ -29,7 +29,8 @@ def east_north_km(lat: float, lon: float, to_lat: float, to_lon: float) -> tuple
     curvature = 1 - ECCENTRICITY_2 * sine * sine
     across_km = SEMI_MAJOR_KM / math.sqrt(curvature)
     along_km = across_km * (1 - ECCENTRICITY_2) / curvature
-    half_lon = 0.5 * math.radians((to_lon - lon + 180.0) % 360.0 - 180.0)
+    turn = to_lon - lon
+    half_lon = 0.5 * math.radians(turn - 360.0 * math.floor(turn / 360.0 + 0.5))
     north = 2 * along_km * math.sin(0.5 * (to_phi - phi))
     east = 2 * across_km * math.sqrt(math.cos(phi) * math.cos(to_phi)) * math.sin(half_lon)
     # Arc from chord: s = 2R asin(c / 2R), first term of its series.

@@ -63,24 +63,25 @@ def locate(
     `start` is time (s), lat, lon (deg), depth (km). Fewer than four picks leave it where it is.
     """
     fit = kernels.new_fit(len(network.stations))
-    paths = table.phase[picks], table.station[picks]
+    paths, time_s = (table.phase[picks], table.station[picks]), table.time_s[picks]
     fit.used[paths] = True
     origin = np.array(start)
-    _downhill(origin, network, errors, table.time_s[picks], paths, fit)
-    if len(picks) >= LEAST_PICKS and _is_doubtful(origin, network, paths[1]):
-        observed = _observations(network, errors, table.time_s[picks], paths, fit)
+    _downhill(origin, network, errors, time_s, paths, fit)
+    azimuth_deg = _azimuths_deg(origin, network, paths)
+    if len(picks) >= LEAST_PICKS and _is_doubtful(origin, network, azimuth_deg):
+        observed = _observations(errors, time_s, paths, fit)
         bounds = _bounds(network)
         elsewhere, misfit = annealed(origin, observed, network.ground, bounds, trials=TRIALS)
         if misfit < misfit_of(origin, observed, network.ground, True) - LEAST_BETTER:
             origin = elsewhere
-            _downhill(origin, network, errors, table.time_s[picks], paths, fit)
-    _residuals(origin, network, errors, table.time_s[picks], paths, fit)
+            _downhill(origin, network, errors, time_s, paths, fit)
+            azimuth_deg = _azimuths_deg(origin, network, paths)
     residual_s, sigma_s = fit.residual_s[paths], fit.sigma_s[paths]
     covariance = covariance_of(fit, paths)
     deviations = np.minimum(np.sqrt(np.diag(covariance)), GREATEST_ERROR_KM)
-    time_s, lat, lon, depth_km = map(float, origin)
+    origin_s, lat, lon, depth_km = map(float, origin)
     return Location(
-        time_s=time_s,
+        time_s=origin_s,
         lat=lat,
         lon=lon,
         depth_km=depth_km,
@@ -92,7 +93,7 @@ def locate(
         rms_s=math.sqrt(float(np.mean(residual_s**2))),
         residual_s=residual_s,
         distance_km=fit.distance_km[paths[1]],
-        azimuth_deg=azimuths_deg(lat, lon, network.lat[paths[1]], network.lon[paths[1]]),
+        azimuth_deg=azimuth_deg,
         weight=NU / (NU + (residual_s / sigma_s) ** 2),
     )
 
@@ -105,27 +106,30 @@ def _downhill(
     paths: Paths,
     fit: kernels.Fit,
 ) -> None:
-    """Gauss-Newton steps of the origin to the next place where its picks fit best."""
-    longest_km = LONGEST_SHARE * network.spacing_km
-    for _ in range(MOST_STEPS):
-        _residuals(origin, network, errors, time_s, paths, fit)
-        length_km = kernels.move(
-            origin, network.ground, fit, longest_km, DEPTH_DAMPING_SHARE * network.spacing_km
-        )
-        if length_km < SHORTEST_SHARE * network.spacing_km:
-            return
+    """Gauss-Newton steps of the origin to the next place where its picks fit best.
+
+    Leaves in `fit` what the end makes of them.
+    """
+    kernels.downhill(
+        origin, network.ground, errors, *paths, time_s, LONGEST_SHARE * network.spacing_km,
+        SHORTEST_SHARE * network.spacing_km, DEPTH_DAMPING_SHARE * network.spacing_km, MOST_STEPS,
+        fit,
+    )  # fmt: skip
 
 
-def _is_doubtful(origin: Floats, network: Network, station: NDArray[np.int32]) -> bool:
+def _azimuths_deg(origin: Floats, network: Network, paths: Paths) -> Floats:
+    """Directions of the stations [pick] from the origin."""
+    stations = paths[1]
+    return azimuths_deg(origin[1], origin[2], network.lat[stations], network.lon[stations])
+
+
+def _is_doubtful(origin: Floats, network: Network, azimuth_deg: Floats) -> bool:
     """Whether there may be a better place elsewhere: outside its stations, at a limit of depth."""
-    azimuths = azimuths_deg(origin[1], origin[2], network.lat[station], network.lon[station])
     at_limit = origin[3] in (network.shallowest_km, network.deepest_km)
-    return bool(at_limit) or azimuthal_gap_deg(azimuths) > DOUBTFUL_GAP_DEG
+    return bool(at_limit) or azimuthal_gap_deg(azimuth_deg) > DOUBTFUL_GAP_DEG
 
 
-def _observations(
-    network: Network, errors: Errors, time_s: Floats, paths: Paths, fit: kernels.Fit
-) -> Observations:
+def _observations(errors: Errors, time_s: Floats, paths: Paths, fit: kernels.Fit) -> Observations:
     phase, station = (part.astype(np.int64) for part in paths)
     return Observations(
         station, phase, time_s - errors.static_s[paths], fit.sigma_s[paths], np.ones(len(station))
@@ -136,20 +140,6 @@ def _bounds(network: Network) -> Bounds:
     """As far as a search for events looks, and the time S takes to there."""
     reach_km = float(network.search_radius_km.max())
     return Bounds(reach_km, reach_km / network.s_km_s, network.shallowest_km, network.deepest_km)
-
-
-def _residuals(
-    origin: Floats,
-    network: Network,
-    errors: Errors,
-    time_s: Floats,
-    paths: Paths,
-    fit: kernels.Fit,
-) -> None:
-    kernels.predict(origin, network.ground, fit)
-    travel_s = fit.travel_s[paths]
-    fit.residual_s[paths] = time_s - origin[0] - travel_s - errors.static_s[paths]
-    fit.sigma_s[paths] = np.hypot(errors.sigma_s[paths[0]], errors.relative * travel_s)
 
 
 def covariance_of(fit: kernels.Fit, paths: Paths) -> Floats:

@@ -5,6 +5,7 @@ possible. Each station counts once, by its largest amplitude; the event has the 
 """
 
 import math
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -88,9 +89,9 @@ def local_magnitude(
     if not known.any():
         return None
     magnitudes = np.log10(amplitude_mm[known]) + magnitude_terms(law, distance_km[known])
-    of_stations = np.array(
-        [magnitudes[station[known] == one].max() for one in np.unique(station[known])]
-    )
-    median = float(np.median(of_stations))
-    spread = MAD_TO_SIGMA * float(np.median(np.abs(of_stations - median)))
-    return Magnitude(median, spread if len(of_stations) > 1 else None, len(of_stations))
+    of_station: dict[int, float] = {}
+    for one, magnitude in zip(station[known].tolist(), magnitudes.tolist(), strict=True):
+        of_station[one] = max(magnitude, of_station.get(one, magnitude))
+    median = statistics.median(of_station.values())
+    spread = MAD_TO_SIGMA * statistics.median(abs(each - median) for each in of_station.values())
+    return Magnitude(median, spread if len(of_station) > 1 else None, len(of_station))

@@ -1,6 +1,7 @@
 """How far picks are from predicted arrivals: station delays and pick errors, given or learnt."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamer.association.best_kernels import Errors
 from streamer.association.geodesy import Floats
@@ -31,22 +32,25 @@ def learnt_errors(initial: Errors, spread_s: Floats, rules: BestParameters) -> E
     It is NaN where there is no pick. What is too little to learn from leaves the initial errors.
     """
     static_s, sigma_s = initial.static_s, initial.sigma_s.copy()
+    numbers = np.isfinite(spread_s).sum(axis=0)
     if rules.learn_statics and len(spread_s):
-        static_s = _delays(spread_s)
+        static_s = _delays(spread_s, numbers)
+    rest_s = np.abs(spread_s - static_s)
     for phase, given in enumerate((rules.p_error_s, rules.s_error_s)):
-        rest = (spread_s - static_s)[:, phase]
-        rest = rest[np.isfinite(rest)]
-        if given is None and len(rest) >= LEAST_RESIDUALS:
-            learnt = MAD_TO_SIGMA * np.median(np.abs(rest))
+        n = int(numbers[phase].sum())
+        if given is None and n >= LEAST_RESIDUALS:
+            middle = (n - 1) // 2, n // 2  # NaN comes last
+            learnt = (
+                MAD_TO_SIGMA * np.partition(rest_s[:, phase], middle, axis=None)[[*middle]].mean()
+            )
             bounds = sigma_s[phase] / GREATEST_FACTOR, sigma_s[phase] * GREATEST_FACTOR
             sigma_s[phase] = np.clip(learnt, *bounds)
     return Errors(static_s, sigma_s, initial.relative)
 
 
-def _delays(spread: Floats) -> Floats:
-    """Median residual of each phase and station, drawn to 0 where there are few."""
+def _delays(spread: Floats, numbers: NDArray[np.int64]) -> Floats:
+    """Median of the residuals of each phase and station, drawn to 0 where there are few."""
     ordered = np.sort(spread, axis=0)  # NaN comes last
-    numbers = np.isfinite(spread).sum(axis=0)
     low, high = (np.maximum(numbers - 1, 0) // 2), numbers // 2
     high = np.minimum(high, np.maximum(numbers - 1, 0))
     middle = np.stack([low, high])

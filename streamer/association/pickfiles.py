@@ -48,9 +48,10 @@ class PickTable:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def time_ns(self, index: int) -> int:
-        """POSIX ns UTC of one pick."""
-        return self.epoch_ns + round(float(self.time_s[index]) * NS_PER_S)
+    def times_ns(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """POSIX ns UTC of some picks."""
+        after_ns: NDArray[np.int64] = np.rint(self.time_s[rows] * NS_PER_S).astype(np.int64)
+        return self.epoch_ns + after_ns
 
 
 @dataclass(frozen=True, slots=True)

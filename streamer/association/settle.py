@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -40,9 +40,12 @@ Spread = tuple[tuple[int, int, float], ...]
 RealEngine = Callable[[PickTable], list[RealEvent]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Settled:
-    """An event as its block's run has it (its id that of a first version), and what it teaches."""
+    """An event as its block's run has it (its id that of a first version), and what it teaches.
+
+    Each is equal to itself alone, so that a sequence of them is quickly known again.
+    """
 
     event: Event
     spread: Spread
@@ -51,6 +54,12 @@ class Settled:
     def pick_ids(self) -> frozenset[str]:
         """Whose picks are no longer to be had."""
         return frozenset(arrival.pick_id for arrival in self.event.arrivals)
+
+    @cached_property
+    def columns(self) -> tuple[Ints, Ints, Floats]:
+        """What it teaches as columns [pick]: phase, station, residual."""
+        phase, station, residual_s = zip(*self.spread, strict=True) if self.spread else ((), (), ())
+        return np.array(phase, np.int64), np.array(station, np.int64), np.array(residual_s, float)
 
     @cached_property
     def text(self) -> str:
@@ -99,12 +108,17 @@ class Scene:
         return any(bool(np.any(chunk.phase == P)) for chunk in self.chunks[grid.behind :])
 
 
-def spread_table(teachers: Sequence[Settled], n_stations: int) -> Floats:
+@lru_cache(maxsize=2)  # what a block was the last one to teach, the next one learns
+def spread_table(teachers: tuple[Settled, ...], n_stations: int) -> Floats:
     """What events teach of delays and errors, [event, phase, station], NaN without a pick."""
     spread_s = np.full((len(teachers), len(PHASES), n_stations), np.nan)
-    for row, settled in zip(spread_s, teachers, strict=True):
-        for phase, station, value_s in settled.spread:
-            row[phase, station] = value_s
+    if teachers:
+        phase, station, value_s = map(
+            np.concatenate, zip(*(one.columns for one in teachers), strict=True)
+        )
+        event = np.repeat(np.arange(len(teachers)), [len(one.spread) for one in teachers])
+        spread_s[event, phase, station] = value_s
+    spread_s.flags.writeable = False
     return spread_s
 
 
@@ -331,7 +345,7 @@ class Catalogue:
             earlier=tuple(
                 one for b in range(block - grid.behind, block) for one in self._events(b)
             ),
-            teachers=tuple(self.teachers(block)),
+            teachers=self.teachers(block),
             alive=self._alive(block),
         )
 
@@ -349,11 +363,11 @@ class Catalogue:
         run = self.runs.get(block)
         return run.events if run is not None else ()
 
-    def teachers(self, block: int) -> list[Settled]:
+    def teachers(self, block: int) -> tuple[Settled, ...]:
         """The last events before the block, the latest last."""
         teachers: list[Settled] = []
         at = bisect.bisect_left(self._eventful, block)
         while at > 0 and len(teachers) < LEARNT_EVENTS:
             at -= 1
             teachers[:0] = self.runs[self._eventful[at]].events
-        return teachers[-LEARNT_EVENTS:]
+        return tuple(teachers[-LEARNT_EVENTS:])

@@ -228,13 +228,31 @@ def interpolate(
 
     Outside the table the nearest cell continues.
     """
+    return in_cell(table, steps, cell(table.shape, steps, distance_km, depth_km))
+
+
+@compiled
+def cell(
+    shape: tuple[int, int], steps: tuple[float, float, float], distance_km: float, depth_km: float
+) -> tuple[int, int, float, float]:
+    """Row and column of the cell of a table, and the shares of it along depth and distance."""
     shallowest_km, depth_step_km, distance_step_km = steps
     row = (depth_km - shallowest_km) / depth_step_km
     column = distance_km / distance_step_km
-    i = min(max(int(row), 0), table.shape[0] - 2)
-    j = min(max(int(column), 0), table.shape[1] - 2)
-    v = row - i
-    u = column - j
+    i = min(max(int(row), 0), shape[0] - 2)
+    j = min(max(int(column), 0), shape[1] - 2)
+    return i, j, row - i, column - j
+
+
+@compiled
+def in_cell(
+    table: NDArray[np.float32],
+    steps: tuple[float, float, float],
+    where: tuple[int, int, float, float],
+) -> tuple[float, float, float]:
+    """What `interpolate` gives, where the cell is known."""
+    _, depth_step_km, distance_step_km = steps
+    i, j, v, u = where
     near, far = table[i, j], table[i, j + 1]
     deep_near, deep_far = table[i + 1, j], table[i + 1, j + 1]
     time = (1 - v) * ((1 - u) * near + u * far) + v * ((1 - u) * deep_near + u * deep_far)

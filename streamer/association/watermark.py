@@ -34,10 +34,10 @@ class Watermark:
         self._hold_ns = round(hold_s * NS_PER_S)
         self._unheard_ns = round(unheard_lateness_s * NS_PER_S)
 
-    def published(self, made_ns: int, now_ns: int) -> None:
-        """A pick was published."""
+    def published(self, made_ns: int, steady_ns: int) -> None:
+        """A pick was published; `steady_ns` is a clock that nobody sets."""
         if made_ns > self._newest_made_ns:
-            self._newest_made_ns, self._newest_at_ns = made_ns, now_ns
+            self._newest_made_ns, self._newest_at_ns = made_ns, steady_ns
 
     def heard(self, now_ns: int, stations: Mapping[str, Mapping[str, Any]]) -> int | None:
         """The watermark by the states of NET.STA.LOC.BI; None if no picker says anything."""
@@ -55,11 +55,11 @@ class Watermark:
         self.held_back = len(through) - len(awaited)
         return min(awaited)
 
-    def unheard(self, now_ns: int) -> int:
+    def unheard(self, steady_ns: int) -> int:
         """The watermark without heartbeats; time goes on where nothing is published."""
         if self._newest_made_ns == NEVER_NS:
             return NEVER_NS
-        return self._newest_made_ns + (now_ns - self._newest_at_ns) - self._unheard_ns
+        return self._newest_made_ns + (steady_ns - self._newest_at_ns) - self._unheard_ns
 
 
 def _is_time(value: object) -> bool:

@@ -28,6 +28,7 @@ from streamer.association.offline import read_network
 from streamer.association.parameters import AssociationConfig
 from streamer.association.share import Share
 from streamer.association.store import Store
+from streamer.association.warm_up import warm_up
 from streamer.association.watermark import Watermark
 from streamer.association.window import NEVER_NS, Window
 from streamer.bus.address import server_address
@@ -83,6 +84,9 @@ class Service:
     async def run(self) -> None:
         """Until SIGTERM or SIGINT."""
         config, reloads = self._config, self._reloads
+        # Before signals are handled: to end it now takes nothing from anyone.
+        log.info("association_warming_up")
+        warm_up(self._rules)
         server = server_address(config)
         stop = asyncio.Event()
         stop_on_signals(stop)
@@ -217,6 +221,7 @@ class Worker:
         lease: Lease,
         reloads: Reloads,
         clock: Clock,
+        steady: Clock = time.monotonic_ns,
     ) -> None:
         settings = window.rules
         self.counts: Counter[str] = Counter()
@@ -226,6 +231,7 @@ class Worker:
         self._events = events
         self._lease = lease
         self._clock = clock
+        self._steady = steady
         self._status_s = config.log.status_s
         self._watermark = Watermark(
             window.station_codes, settings.hold_s, settings.unheard_lateness_s
@@ -319,15 +325,15 @@ class Worker:
         if self._is_due("stations", STATIONS_S):
             self._stations = await self._consumer.stations()
         # Asked before the picks are read: what was picked before it was said has been read then.
-        heard_ns = self._clock()
+        heard_ns, steady_ns = self._clock(), self._steady()
         deliveries = await self._consumer.read()
         if self._is_due("claim", CLAIM_S):
             deliveries += await self._consumer.claim()
-        await self._take(deliveries, heard_ns)
+        await self._take(deliveries, heard_ns, steady_ns)
         if self._is_due("shares", SHARES_S):
             await self._publish_shares()
 
-    async def _take(self, deliveries: Sequence[Delivery], now_ns: int) -> None:
+    async def _take(self, deliveries: Sequence[Delivery], now_ns: int, steady_ns: int) -> None:
         heard_ns = self._watermark.heard(now_ns, self._stations)
         picks = []
         for delivery in deliveries:
@@ -336,14 +342,14 @@ class Worker:
             except DataError as error:
                 await self._bury(delivery, str(error))
                 continue
-            self._watermark.published(min(pick.made_ns, delivery.entered_ns), now_ns)
-            picks.append((pick, delivery.entered_ns, self._watermark.unheard(now_ns)))
+            self._watermark.published(min(pick.made_ns, delivery.entered_ns), steady_ns)
+            picks.append((pick, delivery.entered_ns, self._watermark.unheard(steady_ns)))
         if heard_ns is not None:
             # What is still in the stream may be older than what the heartbeats say.
             end_ns = heard_ns if self._consumer.drained else NEVER_NS
             picks = [(pick, entered_ns, NEVER_NS) for pick, entered_ns, _ in picks]
         else:
-            end_ns = self._watermark.unheard(now_ns)
+            end_ns = self._watermark.unheard(steady_ns)
         await asyncio.to_thread(self._change, picks, end_ns)
         await self._consumer.acknowledge([delivery.entry for delivery in deliveries])
         await self._publish()

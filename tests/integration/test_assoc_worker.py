@@ -23,7 +23,7 @@ from streamer.errors import StolenError
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 from assoc_replay import anonymous, delayed, message
-from assoc_synthetic import CRUST, EPOCH_NS, arrivals, noise, source, square_network
+from assoc_synthetic import CRUST, arrivals, noise, source, square_network
 
 STATIONS = square_network()
 NETWORK = Network.build(STATIONS, CRUST)
@@ -296,27 +296,6 @@ def test_a_worker_that_was_overtaken_ends_with_its_own_exit_code(redis_server_bi
         assert process.returncode == StolenError.exit_code == 75
         assert "association_lease_lost" in peers.log.read_text()
         assert client.get(lease) == "another"
-
-
-def test_an_event_is_told_within_a_second_of_the_pick_that_completes_it(
-    redis_server_binary, folder
-):
-    with peers_in(redis_server_binary, folder) as peers:
-        process = peers.start("state")
-        first = arrivals(STATIONS, source(30.0, 1.0, 2.0, 8.0), "warm", sigma_s=0.03,
-                         rng=np.random.default_rng(1))  # fmt: skip
-        peers.send([message(row) for row in first])
-        peers.wait_for(peers.events)  # compiled
-        second = arrivals(STATIONS, source(90.0, 3.0, 2.0, 8.0), "b", sigma_s=0.03,
-                          rng=np.random.default_rng(2))  # fmt: skip
-        peers.send([message(row) for row in second])
-        peers.wait_for(lambda: any(e.t_ns > EPOCH_NS + 60 * 10**9 for e in peers.events()))
-        with peers.redis.plain() as client:
-            newest_pick = client.xrevrange("msnet:picks", count=1)[0][0]
-            told = [entry for entry, fields in client.xrange("msnet:events")
-                    if int(fields["t_ns"]) > EPOCH_NS + 60 * 10**9]  # fmt: skip
-        assert int(told[0].split("-")[0]) - int(newest_pick.split("-")[0]) < 1000
-        assert stop(process) == 0
 
 
 def test_a_velocity_model_that_does_not_reach_the_stations_is_refused(redis_server_binary, folder):

@@ -103,6 +103,10 @@ def test_an_event_is_preliminary_with_the_pick_that_completes_it():
         and i + 1 >= 8
     )  # fmt: skip
     assert n_told.index(1) - complete <= 3
+    last = rows[n_told.index(1)].id
+    assert last in [arrival.pick_id for arrival in first.arrivals], (
+        "told by the pick that was missing"
+    )
     assert (first.status, first.version) == ("preliminary", 1)
     assert abs(first.t_ns - EPOCH_NS - 30e9) < 0.3e9
     assert [e.status for e in told(window)[1:]] == ["updated"] * (len(told(window)) - 1)
