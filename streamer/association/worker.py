@@ -84,13 +84,13 @@ class Service:
     async def run(self) -> None:
         """Until SIGTERM or SIGINT."""
         config, reloads = self._config, self._reloads
-        # Before signals are handled: to end it now takes nothing from anyone.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloads.asked.set)
+        # Before the signals that end it are handled: to end it now takes nothing from anyone.
         log.info("association_warming_up")
         warm_up(self._rules)
         server = server_address(config)
         stop = asyncio.Event()
         stop_on_signals(stop)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloads.asked.set)
         retention_s = config.redis.retention_days * SECONDS_PER_DAY
         consumer = PickConsumer(server, prefix=config.redis.prefix, block_s=BLOCK_S)
         events = PickStream(
@@ -135,6 +135,8 @@ class Service:
         """Take up stations, velocity model and rules, as a restart would."""
         rules = new.association
         network = await asyncio.to_thread(read_network, rules)
+        if rules.profile != self._rules.profile:
+            await asyncio.to_thread(warm_up, rules)
         async with self._changing:
             if self._worker is not None:
                 await self._worker.change(network, rules)
