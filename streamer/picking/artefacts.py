@@ -2,7 +2,7 @@
 
 Each rule asks whether the artefact explains all of the onset: with its few samples left out nothing
 rises above the noise, on any component. An earthquake has a coda, and is on all components. The
-limits were set so that none of the manual picks at hand is suppressed (docs/data-rules.md).
+limits were set so that none of the manual picks at hand is suppressed (docs/picks.md).
 """
 
 from collections.abc import Iterator

@@ -121,6 +121,18 @@ def test_every_relative_link_leads_somewhere():
     assert dead == []
 
 
+def test_every_document_that_the_code_names_exists():
+    named = {
+        (path.relative_to(ROOT), name)
+        for folder in ("streamer", "model", "train", "benchmarks", "deploy")
+        for path in (ROOT / folder).rglob("*.*")
+        if path.suffix in {".py", ".md", ".service", ".yaml", ".yml"}
+        for name in re.findall(r"docs/[\w-]+\.(?:md|png|svg|py)", path.read_text())
+    }
+    assert len(named) > 10
+    assert {pair for pair in named if not (ROOT / pair[1]).exists()} == set()
+
+
 def without_blocks(text: str) -> str:
     return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
 
