@@ -1,7 +1,7 @@
 """Every set of picks, shuffled, doubled and delayed, settles as the batch does.
 
 By default the first minutes of each; all of it, which takes minutes of a core for each set, with
-MSNET_BIG_SETS=1. The set `pyocto_test` is in parquet: it is skipped where pyarrow is not installed.
+MSNET_BIG_SETS=1.
 """
 
 import json
@@ -11,6 +11,7 @@ from datetime import UTC
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from streamer.association.network import Network
@@ -63,17 +64,16 @@ def read(shared_assoc, name):
 
 def read_chile(folder):
     """Northern Chile: stations, layers of 5 km, picks (PyOcto's example)."""
-    parquet = pytest.importorskip("pyarrow.parquet")
     stations = [
         Station(
             *row["id"].split(".")[:2], row["latitude"], row["longitude"], row["elevation"] / 1e3
         )
-        for row in parquet.read_table(folder / "stations").to_pylist()
+        for row in pyarrow.parquet.read_table(folder / "stations").to_pylist()
     ]
     nodes = np.genfromtxt(folder / "graeber.csv", delimiter=",", names=True)
     tops = np.arange(-5, 130, 5.0)
     vp, vs = (np.interp(tops + 2.5, nodes["depth"], nodes[speed]) for speed in ("vp", "vs"))
-    picks = parquet.read_table(folder / "picks").to_pylist()
+    picks = pyarrow.parquet.read_table(folder / "picks").to_pylist()
     rows = [
         PickRow(
             tuple(pick["station"].split(".")[:2]), pick["phase"],
