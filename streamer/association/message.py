@@ -184,7 +184,7 @@ def _present(message: Any) -> dict[str, Any]:
 
 # What reads all fields of a message at once.
 _READERS: dict[type, Callable[[Any], Any]] = {
-    kind: attrgetter(*kind.__slots__) for kind in (Arrival, Event)
+    kind: attrgetter(*kind.__slots__) for kind in (Arrival, Event, Relocation)
 }
 
 

@@ -26,7 +26,7 @@ def test_default_configuration_is_durable_private_and_bounded() -> None:
         "auto-aof-rewrite-min-size": "64mb",
         "save": "3600 1",
         "stop-writes-on-bgsave-error": "no",
-        "maxmemory": "512mb",
+        "maxmemory": "1024mb",
         "maxmemory-policy": "noeviction",
     }
     assert {name: settings[name] for name in expected} == expected
