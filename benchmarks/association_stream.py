@@ -103,7 +103,7 @@ def delays_ms(
                 window.save()
             sent = store.unsent(100)
             end_s = time.perf_counter()
-            if any(json.loads(row.message)["status"] == "preliminary" for row in sent):
+            if any(json.loads(row.text)["status"] == "preliminary" for row in sent):
                 told_ms.append(1000 * (end_s - start_s))
             store.sent(sent[-1].n if sent else 0)
         store.close()
