@@ -60,10 +60,7 @@ def shared_assoc() -> Path:
 @pytest.fixture(scope="session")
 def redis_server_binary() -> str:
     """Path of a real `redis-server`."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        _lacking("redis-server is not on PATH: install it (apt-get install redis-server)")
-    return binary
+    return _on_path("redis-server", "install it (apt-get install redis-server)")
 
 
 @pytest.fixture(scope="session")
@@ -75,19 +72,13 @@ def lacking() -> Callable[[str], NoReturn]:
 @pytest.fixture(scope="session")
 def systemd_analyze() -> str:
     """Path of `systemd-analyze`."""
-    binary = shutil.which("systemd-analyze")
-    if binary is None:
-        _lacking("systemd-analyze is not on PATH: install systemd")
-    return binary
+    return _on_path("systemd-analyze", "install systemd")
 
 
 @pytest.fixture(scope="session")
 def promtool() -> str:
     """Path of `promtool`."""
-    binary = shutil.which("promtool")
-    if binary is None:
-        _lacking("promtool is not on PATH: it is part of prometheus")
-    return binary
+    return _on_path("promtool", "it is part of prometheus")
 
 
 @pytest.fixture(scope="session")
@@ -112,6 +103,13 @@ def _shared_folder(name: str) -> Path:
     if not folder.is_dir():
         _lacking(f"{folder} does not exist: set MSNET_SHARED to the folder that holds {name}/")
     return folder
+
+
+def _on_path(program: str, remedy: str) -> str:
+    binary = shutil.which(program)
+    if binary is None:
+        _lacking(f"{program} is not on PATH: {remedy}")
+    return binary
 
 
 def _lacking(reason: str) -> NoReturn:

@@ -12,7 +12,7 @@ FROM_HELP = "File of JSON lines to read instead of Redis."
 SINCE_HELP = "now, earliest, a span (90s, 10m, 2h, 7d) or an ISO 8601 time: of publication."
 
 
-PICK_LINES = ("table", "jsonl", "csv", "anss", "latency")
+PICK_LINES = ("table", "jsonl", "csv", "anss")
 PICK_FILES = ("quakeml", "seiscomp", "nonlinloc", "gamma", "pyocto", "real")
 EVENT_LINES = ("table", "jsonl", "csv", "geojson")
 EVENT_FILES = ("quakeml", "seiscomp", "nonlinloc", "hypodd", "real", "png")
@@ -78,7 +78,7 @@ def picks() -> None:
 
 
 @picks.command("tail")
-@tail_options(PICK_LINES, PICK_FILES)
+@tail_options((*PICK_LINES, "latency"), PICK_FILES)
 def picks_tail(since: str, kind: Any, **options: Any) -> None:
     """Print picks as they are published, until Ctrl-C; from any host that reaches Redis.
 
@@ -93,7 +93,7 @@ def picks_tail(since: str, kind: Any, **options: Any) -> None:
 
 
 @picks.command("export")
-@export_options("table", "jsonl", "csv", "anss", *PICK_FILES)
+@export_options(*PICK_LINES, *PICK_FILES)
 def picks_export(
     file: Path | None,
     kind: Any,
@@ -134,7 +134,7 @@ def events_tail(since: str, kind: Any, **options: Any) -> None:
 
 
 @events.command("export")
-@export_options("table", "jsonl", "csv", "geojson", *EVENT_FILES)
+@export_options(*EVENT_LINES, *EVENT_FILES)
 @click.option("--picks", "picks_file", type=ExistingPath,
               help="File with the picks, for their channels in QuakeML.")  # fmt: skip
 @click.option("--stations", type=ExistingPath, help="csv or StationXML, for the map (png).")

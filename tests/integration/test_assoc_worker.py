@@ -23,7 +23,7 @@ from streamer.errors import StolenError
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 from assoc_replay import anonymous, delayed, message
-from assoc_synthetic import CRUST, arrivals, noise, source, square_network
+from assoc_synthetic import CRUST, sequence, square_network
 
 STATIONS = square_network()
 NETWORK = Network.build(STATIONS, CRUST)
@@ -33,12 +33,10 @@ WAIT_S = 100.0
 @pytest.fixture(scope="module")
 def rows():
     """Events some ten seconds apart for three minutes, and noise."""
-    rng = np.random.default_rng(31)
-    found = []
-    for i in range(14):
-        where = source(15 + 11 * i + rng.uniform(0, 6), *rng.uniform(-14, 14, 2), 8.0)
-        found += arrivals(STATIONS, where, f"e{i}", sigma_s=0.04, rng=rng)
-    return [row for row in found if rng.random() < 0.85] + noise(STATIONS, 180.0, 2.0, rng)
+    return sequence(
+        STATIONS, 31, events=14, first_s=15, every_s=11, scatter_s=6, reach_km=14,
+        noise_s=180.0, per_second=2.0,
+    )  # fmt: skip
 
 
 class Peers:

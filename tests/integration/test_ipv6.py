@@ -3,15 +3,12 @@
 import asyncio
 import json
 import socket
-import subprocess
-import sys
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from daemon_parts import replaying
 from replay_clients import build_archive
 
 from streamer.cli import main
@@ -31,28 +28,10 @@ def _has_ipv6() -> bool:
 pytestmark = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
 
 
-@contextmanager
-def replaying(folder: Path) -> Iterator[str]:
-    """The replay command; its address as it tells it."""
-    command = [sys.executable, "-m", "streamer.cli", "replay", "--host", "::1", "--port", "0"]
-    process = subprocess.Popen(
-        [*command, "--speed", "max", str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def test_what_the_replay_server_tells_is_what_the_others_take(tmp_path: Path) -> None:
     """In the list of stations, and in the feed: every record arrives."""
     records = build_archive(tmp_path)
-    with replaying(tmp_path) as address:
+    with replaying("--host", "::1", "--speed", "max", tmp_path) as address:
         assert address.startswith("[::1]:")
         assert str(split_server(address)) == address
         arguments = ["stations", "--server", address, "--format", "json"]

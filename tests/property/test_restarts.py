@@ -21,6 +21,7 @@ from test_stream_equals_batch import (
 
 from streamer.checkpoint import Checkpoint
 from streamer.config import PickingConfig
+from streamer.picking.engine import Engine
 from streamer.picks import Pick
 from streamer.seedid import Instrument
 from streamer.seedlink.state import Ledger, Need
@@ -92,6 +93,15 @@ class Server:
         return own[at - 1][1] if at else -1
 
 
+def checkpoint_of(engine: Engine, ledger: Ledger) -> Checkpoint:
+    def need(instrument: Instrument) -> Need | None:
+        needed = engine.scheduler.needed_from_ns(instrument)
+        return None if needed is None else Need(*needed)
+
+    ledger.advance(need)
+    return Checkpoint(ledger.positions(), {}, engine.judged())
+
+
 class Life:
     """One life of a daemon: from a checkpoint up to its end."""
 
@@ -116,12 +126,7 @@ class Life:
         return kept
 
     def checkpoint(self) -> Checkpoint:
-        def need(instrument: Instrument) -> Need | None:
-            needed = self.engine.scheduler.needed_from_ns(instrument)
-            return None if needed is None else Need(*needed)
-
-        self.ledger.advance(need)
-        return Checkpoint(self.ledger.positions(), {}, self.engine.judged())
+        return checkpoint_of(self.engine, self.ledger)
 
     def finish(self) -> None:
         self.messages += infer(self.engine, self.engine.scheduler.finish())
@@ -170,11 +175,15 @@ def test_a_daemon_killed_at_any_records_makes_the_messages_of_one_that_never_was
     same_in_the_end(messages + life.messages, reference.messages)
 
 
-def same_in_the_end(messages: list[Pick], expected: list[Pick]) -> None:
+def each_once(messages: list[Pick]) -> dict[tuple[str, int], tuple[object, ...]]:
     """What is told more than once is the same each time."""
     unique = {(pick.id, pick.rev): told(pick) for pick in messages}
     assert all(told(pick) == unique[pick.id, pick.rev] for pick in messages)
-    assert unique == {(pick.id, pick.rev): told(pick) for pick in expected}
+    return unique
+
+
+def same_in_the_end(messages: list[Pick], expected: list[Pick]) -> None:
+    assert each_once(messages) == {(pick.id, pick.rev): told(pick) for pick in expected}
 
 
 @settings(max_examples=5, deadline=None)

@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
-from test_restarts import SERVER, Server
-from test_stream_equals_batch import T0_S, channels, cut, new_engine, own_weights, told
+from test_restarts import RECORDS_PER_S, SERVER, Server, checkpoint_of, each_once
+from test_stream_equals_batch import T0_S, channels, cut, new_engine, own_weights
 
 from streamer.checkpoint import Checkpoint
 from streamer.config import PickingConfig
 from streamer.picks import Pick
-from streamer.seedid import Instrument
-from streamer.seedlink.state import Ledger, Need
+from streamer.seedlink.state import Ledger
 from streamer.timebase import NS_PER_S
 from streamer.waveforms.records import Record
 
@@ -49,7 +48,7 @@ class Life:
             place, station, number, record = self._packets.pop(0)
             self.clock.advance(arrives_ns(record))
             self.engine.bank.accept(record)
-            received_ns = place * NS_PER_S // 20
+            received_ns = place * NS_PER_S // RECORDS_PER_S
             self._ledger.note(SERVER, station, number, record.start_ns, received_ns)
             self._ledger.note_data(record.nslc.instrument, station, record.end_ns)
             if place % every == 0:
@@ -65,13 +64,8 @@ class Life:
                 self.states[said.instrument] = said.judged.to_json()
 
     def checkpoint(self) -> Checkpoint:
-        def need(instrument: Instrument) -> Need | None:
-            needed = self.engine.scheduler.needed_from_ns(instrument)
-            return None if needed is None else Need(*needed)
-
-        self._ledger.advance(need)
         self.states.clear()  # older than the checkpoint
-        return Checkpoint(self._ledger.positions(), {}, self.engine.judged())
+        return checkpoint_of(self.engine, self._ledger)
 
 
 ARRIVES_NS: dict[tuple[str, int], int] = {}
@@ -111,8 +105,7 @@ def killed(picking: PickingConfig, server: Server, kept_s: float, killed_s: floa
 
 def consistent(messages: list[Pick]) -> None:
     """What is told twice is the same; each pick has one life; no onset has two picks."""
-    unique = {(pick.id, pick.rev): told(pick) for pick in messages}
-    assert all(told(pick) == unique[pick.id, pick.rev] for pick in messages)
+    each_once(messages)
     lives: dict[str, dict[int, Pick]] = {}
     for pick in messages:
         lives.setdefault(pick.id, {})[pick.rev] = pick

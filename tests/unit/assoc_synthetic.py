@@ -74,6 +74,21 @@ def noise(stations, seconds, per_second, rng):
     ]
 
 
+def sequence(stations, seed, *, events, first_s, every_s, scatter_s, reach_km, noise_s, per_second):
+    """Picks of one event after the other within `reach_km` of the middle, some missing, and noise.
+
+    Event i is `first_s` + i x `every_s` after the beginning, or up to `scatter_s` later.
+    """
+    rng = np.random.default_rng(seed)
+    found = []
+    for i in range(events):
+        at_s = first_s + every_s * i + rng.uniform(0, scatter_s)
+        where = source(at_s, *rng.uniform(-reach_km, reach_km, 2), 8.0)
+        found += arrivals(stations, where, f"e{i}", sigma_s=0.04, rng=rng)
+    kept = [row for row in found if rng.random() < 0.85]
+    return kept + noise(stations, noise_s, per_second, rng)
+
+
 def table(rows, stations):
     return pick_table(rows, stations)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from assoc_replay import RULES, delayed, far, feed, finish, make_window, told
-from assoc_synthetic import CRUST, arrivals, noise, source, square_network
+from assoc_synthetic import CRUST, sequence, square_network
 from jsonschema import Draft202012Validator
 
 from streamer.association.message import Event, latest_events
@@ -27,12 +27,10 @@ KNOWN = 14
 @pytest.fixture(scope="module")
 def rows():
     """Twenty events within some km of each other, one every 15 s or so, and noise."""
-    rng = np.random.default_rng(22)
-    found = []
-    for i in range(20):
-        where = source(20 + 15 * i + rng.uniform(0, 9), *rng.uniform(-5, 5, 2), 8.0)
-        found += arrivals(STATIONS, where, f"e{i}", sigma_s=0.04, rng=rng)
-    return [row for row in found if rng.random() < 0.85] + noise(STATIONS, 340.0, 3.0, rng)
+    return sequence(
+        STATIONS, 22, events=20, first_s=20, every_s=15, scatter_s=9, reach_km=5,
+        noise_s=340.0, per_second=3.0,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

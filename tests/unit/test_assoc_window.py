@@ -19,7 +19,7 @@ from assoc_replay import (
     told,
     transaction,
 )
-from assoc_synthetic import CRUST, EPOCH_NS, arrivals, noise, source, square_network
+from assoc_synthetic import CRUST, EPOCH_NS, arrivals, noise, sequence, source, square_network
 
 from streamer.association.geodesy import moved
 from streamer.association.network import Network
@@ -37,12 +37,10 @@ REAL = RealParameters(search_half_width_deg=0.2, grid_step_deg=0.04, least_picks
 @pytest.fixture(scope="module")
 def rows():
     """An event every 15 s or so for five minutes, and noise."""
-    rng = np.random.default_rng(21)
-    found = []
-    for i in range(20):
-        where = source(20 + 15 * i + rng.uniform(0, 9), *rng.uniform(-14, 14, 2), 8.0)
-        found += arrivals(STATIONS, where, f"e{i}", sigma_s=0.04, rng=rng)
-    return [row for row in found if rng.random() < 0.85] + noise(STATIONS, 340.0, 3.0, rng)
+    return sequence(
+        STATIONS, 21, events=20, first_s=20, every_s=15, scatter_s=9, reach_km=14,
+        noise_s=340.0, per_second=3.0,
+    )  # fmt: skip
 
 
 def assert_lives(events):
