@@ -71,6 +71,7 @@ def main() -> None:
     help="Which network, with its usual sizes.  [default: the configuration's]",
 )
 @click.option("--init", help='Start from this artifact, or from the "bundled" one: fine-tuning.')
+@click.option("--distil", help='Learn from the probabilities of this artifact, or "bundled", too.')
 @click.option("--minutes", type=click.FloatRange(min=0.1), help="End by the clock.")
 @click.option("--steps", type=click.IntRange(min=1), help="End after so many steps.")
 @click.option("--seed", type=int, help="Of weights, windows and changes.")
@@ -84,7 +85,7 @@ def fit(out: Path, data: Path, cache: Path | None, **options: Any) -> None:
     from train.config import Paths, as_text, network_name
 
     torch.set_num_threads(options["threads"])
-    given = {key: options[key] for key in ("minutes", "steps", "seed")}
+    given = {key: options[key] for key in ("distil", "minutes", "steps", "seed")}
     if options["resume"]:
         config = run.configure(out / run.CONFIG, **given)
     else:

@@ -183,6 +183,10 @@ class TrainConfig:
     linearly to zero (a fifth of the run does as well as a cosine planned from the beginning:
     Haegele et al. 2024, arXiv 2405.18392). The best weights stay kept meanwhile, so that this can
     only improve them.
+
+    A small network learns more from the probabilities of a large one (`distil`) than from labels
+    alone: they are everywhere, also where labels are masked, and say how sure one can be (Hinton et
+    al. 2015, arXiv 1503.02531).
     """
 
     seed: int = 1
@@ -205,6 +209,8 @@ class TrainConfig:
     patience: int | None = 8  # validations without a lower loss
     cooldown: float = 0.2
     init: str | None = None  # artifact that the run starts from; None: random weights
+    distil: str | None = None  # artifact whose probabilities are labels, too; None: none
+    distil_share: float = 0.5  # of the arrivals' loss: against these probabilities
     network: _Network = field(default_factory=MSNetConfig)
     preprocess: PreprocessConfig = field(default_factory=lambda: PREPROCESS)
     data: DataConfig = field(default_factory=DataConfig)

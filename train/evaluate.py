@@ -173,11 +173,11 @@ def _named(artifact: Artifact, name: str) -> NamedPicker:
 
 
 def _learnt_before(training: Mapping[str, Any]) -> Iterator[str]:
-    """Data sets of the weights that a fine-tuned network started from, and of theirs."""
-    start = training.get("started_from")
-    if start:
-        yield from start.get("data", ())
-        yield from _learnt_before(start)
+    """Data sets of the weights that a network started from or learnt from, and of theirs."""
+    for key in ("started_from", "distilled_from"):
+        if known := training.get(key):
+            yield from known.get("data", ())
+            yield from _learnt_before(known)
 
 
 def named_peer(spec: str) -> NamedPicker:

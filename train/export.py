@@ -17,7 +17,7 @@ from train.baselines import save_phasenet
 from train.config import DataConfig, Paths, TrainConfig
 from train.datasets import Record, quiet_stretches, summary
 from train.evaluate import choose_thresholds, msnet_picker, quiet_picks
-from train.fit import CONFIG, START, Data, prepare, read_best, read_config
+from train.fit import CONFIG, ELDER, START, Data, prepare, read_best, read_config
 from train.loop import Progress
 from train.networks import Network
 
@@ -95,7 +95,8 @@ def export(
                 preprocess=config.preprocess,
                 thresholds=chosen,
                 training=_facts(config, progress, data, machine)
-                | (_started_from(run) if config.init else {})
+                | ({"started_from": _known(run / START)} if config.init else {})
+                | ({"distilled_from": _known(run / ELDER)} if config.distil else {})
                 | {"note": note},
             )
             artifact.save(paths.out, model, card)
@@ -151,16 +152,16 @@ def _source(record: Record, d: DataConfig) -> str:
     return f"{record.dataset}/{record.record_id}" if named else record.dataset
 
 
-def _started_from(run: Path) -> dict[str, Any]:
-    """What a fine-tuned network had learnt from before."""
-    card = json.loads((run / START).read_bytes())
+def _known(file: Path) -> dict[str, Any]:
+    """What the network in a card had learnt from."""
+    card = json.loads(file.read_bytes())
     before = card["training"]
+    kept = ("data", "terms", "started_from", "distilled_from")
     return {
-        "started_from": {
-            "name": card["name"],
-            "version": card["version"],
-            **{key: before[key] for key in ("data", "terms", "started_from") if key in before},
-        }
+        "name": card["name"],
+        "version": card["version"],
+        "network": card["network"],
+        **{key: before[key] for key in kept if key in before},
     }
 
 

@@ -34,6 +34,7 @@ from train.select import select
 CONFIG = "config.json"
 CURVE = "losses.png"
 START = "start.json"  # the card of the weights that a run started from
+ELDER = "elder.json"  # the card of the weights that it learns from
 # What is usual for fine-tuning: fewer steps, looked at more often, a tenth of the usual learning
 # rate. In 150 steps on 74 records of a volcano, the loss on its later events
 # fell from 0.041 to 0.029 (0.028 with 6e-4 and with 2e-3), and on Californian earthquakes, which
@@ -124,16 +125,19 @@ def fit(
 ) -> Trainer:
     """Train and leave a checkpoint, the configuration and the loss curve in `paths.out`.
 
-    Raises ConfigError if `resume` finds another configuration there, or if the weights to start
-    from cannot be read or are of another size.
+    Raises ConfigError if `resume` finds another configuration there, if the weights to start from
+    cannot be read or are of another size, or if those to learn from cannot or are prepared for
+    other input.
     """
+    elder = _elder(config)
     data = prepare(config, paths)
     log.info("records_selected", train=summary(data.train), rejected=dict(data.rejected))
     start = None if config.init is None or resume else _artifact(config.init)
     often = config.data.repeat
     windows = Sampler(repeated(data.train, often), repeated(data.noise, often), config)
     watched = watched_samplers(data, config)
-    trainer = Trainer(config, windows, watched, start.model if start else None)
+    begun, known = (each.model if each else None for each in (start, elder))
+    trainer = Trainer(config, windows, watched, begun, known)
     if resume:
         saved = read_config(paths.out / CONFIG)
         if saved != config:
@@ -141,8 +145,9 @@ def fit(
         trainer.resume(paths.out / CHECKPOINT)
     paths.out.mkdir(parents=True, exist_ok=True)
     (paths.out / CONFIG).write_text(as_text(config) + "\n", encoding="utf-8")
-    if start:
-        (paths.out / START).write_text(json.dumps(asdict(start.card)) + "\n", encoding="utf-8")
+    for name, used in ((START, start), (ELDER, None if resume else elder)):
+        if used:
+            (paths.out / name).write_text(json.dumps(asdict(used.card)) + "\n", encoding="utf-8")
     progress = trainer.run(paths.out, report)
     loss_curve(progress, paths.out / CURVE)
     return trainer
@@ -193,12 +198,22 @@ def _fine_tuning(config: TrainConfig, init: str, said: set[str]) -> TrainConfig:
     return replace(config, init=init, network=card.network, preprocess=card.preprocess, **usual)
 
 
-def _artifact(init: str) -> artifact.Artifact:
-    """With the norms as they are trained. Raises ConfigError."""
+def _elder(config: TrainConfig) -> artifact.Artifact | None:
+    """What to learn from beside the labels. Raises ConfigError."""
+    if config.distil is None:
+        return None
+    elder = _artifact(config.distil, fold=True)
+    if elder.card.preprocess != config.preprocess:
+        raise ConfigError(f"{config.distil} cannot be learnt from: its input is prepared otherwise")
+    return elder
+
+
+def _artifact(source: str, *, fold: bool = False) -> artifact.Artifact:
+    """With the norms as they are trained, unless folded. Raises ConfigError."""
     try:
-        return artifact.load(None if init == BUNDLED else Path(init), fold=False)
+        return artifact.load(None if source == BUNDLED else Path(source), fold=fold)
     except artifact.ArtifactError as error:
-        raise ConfigError(f"cannot start from {init}: {error}") from error
+        raise ConfigError(f"cannot start from {source}: {error}") from error
 
 
 def read_best(run: Path, config: TrainConfig) -> tuple[Network, Progress]:

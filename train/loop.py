@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from model.msnet import MSNet
 from train.config import TrainConfig
 from train.evaluate import msnet_picker
-from train.labels import Targets, Trace
+from train.labels import Targets
 from train.networks import Network, build, take_over
 from train.sampler import Batch, Sampler
 
@@ -50,30 +50,39 @@ class Progress:
     cooling_from: int | None = None
 
 
-def losses(model: Network, batch: Batch, config: TrainConfig) -> tuple[Tensor, Tensor]:
+def losses(
+    model: Network, batch: Batch, config: TrainConfig, elder: MSNet | None = None
+) -> tuple[Tensor, Tensor]:
     """Mean binary cross-entropy over the samples that count: arrivals, and event (decoder B).
 
-    The second is zero for a network without that decoder.
+    The second is zero for a network without that decoder. The probabilities of an `elder` network
+    are labels beside the others: of the first loss they have `config.distil_share`.
     """
     x = torch.from_numpy(batch.samples)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.bfloat16 and model.training):
         arrivals, event = model(x)
     t: Targets = batch.targets
-    labelled = 1 + (config.arrival_weight - 1) * t.arrivals
-    return (
-        _cross_entropy(arrivals.float(), t.arrivals, t.arrivals_weight * labelled),
-        torch.zeros(())
-        if event is None
-        else _cross_entropy(event.float(), t.event, t.event_weight),
+    counted = torch.from_numpy(t.arrivals_weight)
+    known = _arrival_loss(arrivals.float(), torch.from_numpy(t.arrivals), counted, config)
+    if elder is not None:
+        with torch.no_grad():
+            told = torch.sigmoid(elder(x)[0])
+        told_loss = _arrival_loss(arrivals.float(), told, torch.ones_like(told), config)
+        known = torch.lerp(known, told_loss, config.distil_share)
+    return known, torch.zeros(()) if event is None else _cross_entropy(
+        event.float(), torch.from_numpy(t.event), torch.from_numpy(t.event_weight)
     )
 
 
-def _cross_entropy(logits: Tensor, label: Trace, weight: Trace) -> Tensor:
-    w = torch.from_numpy(weight)
+def _arrival_loss(logits: Tensor, label: Tensor, weight: Tensor, config: TrainConfig) -> Tensor:
+    return _cross_entropy(logits, label, weight * (1 + (config.arrival_weight - 1) * label))
+
+
+def _cross_entropy(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
     raw = nn.functional.binary_cross_entropy_with_logits(
-        logits, torch.from_numpy(label), weight=w, reduction="sum"
+        logits, label, weight=weight, reduction="sum"
     )
-    return raw / w.sum().clamp(min=1)
+    return raw / weight.sum().clamp(min=1)
 
 
 class Trainer:
@@ -81,6 +90,7 @@ class Trainer:
 
     watched: a sampler for each watched data set; without any the last weights are kept.
     start: weights to start from. They are the first candidate: worse ones are never kept.
+    elder: the network to learn from, folded, beside the labels.
     """
 
     def __init__(
@@ -89,8 +99,10 @@ class Trainer:
         sampler: Sampler,
         watched: Mapping[str, Sampler] | None = None,
         start: MSNet | None = None,
+        elder: MSNet | None = None,
     ) -> None:
         torch.manual_seed(config.seed)
+        self.elder = elder
         self.config, self.sampler = config, sampler
         self.model = build(config.network)
         if start is not None:
@@ -134,7 +146,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate()
         batch = self.sampler.batch(self.progress.step)
-        arrivals, event = losses(self.model, batch, self.config)
+        arrivals, event = losses(self.model, batch, self.config, self.elder)
         loss = arrivals + self.config.event_weight * event
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

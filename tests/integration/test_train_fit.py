@@ -148,6 +148,32 @@ def test_fine_tuning_says_what_it_started_from_and_is_never_worse_than_that(data
     run("fit", "--data", data, "--out", out, "--resume")
 
 
+def test_a_distilled_network_says_what_it_learnt_from(data, trained):
+    small = json.loads((data / "run.json").read_bytes())
+    small["network"] = small["network"] | {"channels": [2, 2, 4, 4]}
+    (data / "small.json").write_text(json.dumps(small))
+    options = ["--config", data / "small.json", "--distil", trained / "msnet"]
+    run("fit", "--data", data, "--out", data / "small", *options)
+    card, elder = (
+        artifact.load(data / "small" / "msnet").card,
+        artifact.load(trained / "msnet").card,
+    )
+    assert card.network.channels == (2, 2, 4, 4)
+    assert card.training["distilled_from"]["version"] == elder.version
+    assert card.training["distilled_from"]["data"] == elder.training["data"]
+    run("fit", "--data", data, "--out", data / "small", "--resume")
+
+
+def test_a_network_with_other_input_cannot_be_learnt_from(data, trained):
+    other = json.loads((data / "run.json").read_bytes())
+    other["preprocess"] = {"gain": 1.0}
+    (data / "other.json").write_text(json.dumps(other))
+    options = ["--config", data / "other.json", "--distil", trained / "msnet"]
+    said = run("fit", "--data", data, "--out", data / "none", *options, exit_code=78)
+    assert "cannot be learnt from" in said
+    assert not (data / "none").exists()
+
+
 def test_without_quiet_data_fine_tuned_weights_keep_the_thresholds_they_came_with(data, trained):
     facts = json.loads((trained / "msnet.json").read_bytes()) | {"thresholds": [0.15, 0.45]}
     (data / "start.json").write_text(json.dumps(facts))

@@ -238,3 +238,27 @@ def test_weights_that_fine_tuning_only_spoils_are_given_back_as_they_were():
     assert min(seen[2], seen[4]) > seen[0] == progress.best
     kept = trainer.best_model().state_dict()
     assert all(torch.equal(value, kept[name]) for name, value in start.state_dict().items())
+
+
+def _slope(elder: MSNet, config: TrainConfig) -> float:
+    """How steep the loss of `elder` itself is when it is learnt from."""
+    arrivals, _ = losses_of(elder, sampler().batch(0), config, elder)
+    arrivals.backward()
+    slopes = [w.grad.abs().max() for w in elder.parameters() if w.grad is not None]
+    return float(max(slopes))
+
+
+def test_a_network_that_says_what_the_elder_says_has_nothing_to_learn_from_it():
+    torch.manual_seed(3)
+    alike = _slope(MSNet(CONFIG.network).eval(), replace(CONFIG, distil_share=1.0))
+    labels = _slope(MSNet(CONFIG.network).eval(), replace(CONFIG, distil_share=0.5))
+    assert alike < 1e-6 < 1e-3 < labels
+
+
+def test_the_elder_is_learnt_from_where_labels_are_masked():
+    batch = sampler().batch(0)
+    masked = replace(batch.targets, arrivals_weight=np.zeros_like(batch.targets.arrivals_weight))
+    batch = replace(batch, targets=masked)
+    model, elder = MSNet(CONFIG.network).eval(), MSNet(CONFIG.network).eval()
+    assert float(losses_of(model, batch, CONFIG)[0].detach()) == 0
+    assert float(losses_of(model, batch, CONFIG, elder)[0].detach()) > 0.1

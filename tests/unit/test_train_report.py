@@ -144,9 +144,10 @@ def test_an_artifact_can_be_given_a_name_beside_the_bundled_one(tmp_path):
     assert artifact_path("bundled") == artifact.BUNDLED
 
 
-def test_what_fine_tuned_weights_had_learnt_before_is_in_sample_for_them(tmp_path):
-    earlier = {"data": {"hills": {}}, "started_from": {"data": {"coast": {}}}}
-    tuned = save(tmp_path / "a", (0.2, 0.2), started_from=earlier)
+@pytest.mark.parametrize("how", ["started_from", "distilled_from"])
+def test_what_was_learnt_before_is_in_sample_for_weights_made_from_others(tmp_path, how):
+    earlier = {"data": {"hills": {}}, how: {"data": {"coast": {}}}}
+    tuned = save(tmp_path / "a", (0.2, 0.2), **{how: earlier})
     (picker,) = named_artifacts([str(tuned)])
     roles = {name: picker.role(name) for name in ("a", "hills", "coast", "near", "far")}
     assert roles == dict.fromkeys(("a", "hills", "coast"), "in-sample") | {
