@@ -99,11 +99,12 @@ class Pick:
         """Inverse of `to_fields`; ignores unknown fields. Raises DataError if malformed."""
         if message.get("v") != str(PICK_VERSION):
             raise DataError(f"pick message version {message.get('v')!r}: this program reads 1")
-        values: dict[str, object] = {}
         try:
-            for name, text in message.items():
-                if name in _CONVERT:
-                    values[name] = _CONVERT[name](text)
+            values = {
+                name: convert(text)
+                for name, text in message.items()
+                if (convert := _CONVERT.get(name)) is not None
+            }
             return cls(**values)  # type: ignore[arg-type]
         except (TypeError, ValueError) as error:
             raise DataError(f"pick message {message.get('id', '?')}: {error}") from error

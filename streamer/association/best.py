@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.association import best_kernels as kernels
-from streamer.association.best_kernels import FREE, TAKEN, Errors, Picks
+from streamer.association.best_kernels import FREE, NO_NODE, TAKEN, Errors, Picks
 from streamer.association.geodesy import (
     Floats,
     azimuthal_gap_deg,
@@ -43,14 +43,17 @@ CELL_SHARE = 0.6
 # Nearest stations used in a search, and those among them whose silence speaks against a node.
 SEARCHED, NEAR = 40, 6
 NEAR_SILENT = math.log(0.5)
-# Windows of successive refinements, as shares of the time across half a cell.
-FROM_NODE = np.array([1.0, 0.5, 0.2, 0.0, 0.0, 0.0])
-FROM_CANDIDATE = np.array([0.2, 0.0, 0.0])
-FROM_EVENT = np.zeros(3)
+# Windows in which picks are chosen, as shares of the time across half a cell; the origin moves
+# between one and the next.
+FROM_NODE = np.array([1.0, 0.5, 0.2, 0.0, 0.0, 0.0, 0.0])
+FROM_CANDIDATE = np.array([0.2, 0.0, 0.0, 0.0])
+FROM_EVENT = np.zeros(4)
+UNMOVED = np.zeros(1)
 # An awarded event that lost more of its gain than this to earlier ones waits for its turn again.
 GAIN_LOST = 0.5
-# A P pick whose best origin gains less is noise, and stays so.
-HOPELESS_GAIN = -2.0
+# A P pick whose best origin gains less, or has less than this share of the picks that an event must
+# have, is noise, and stays so.
+HOPELESS_GAIN, HOPELESS_SHARE = -2.0, 0.5
 # P picks within this many sigma of what a sure candidate predicts need no search of their own; if
 # it fails they get one in the next pass.
 SURE_SIGMA = 2.0
@@ -86,13 +89,14 @@ class Before:
 
     `taken`: ids of picks that have an event; `origins_s`: times of earlier events after the epoch
     of the picks; `spread_s` [event, phase, station]: residuals with station delays of such events,
-    NaN without a pick. P picks in `search_s` start searches; stations `alive` [station] are those
-    whose silence means something, by default those that have picks.
+    NaN without a pick; `errors`: what they taught. P picks in `search_s` start searches; stations
+    `alive` [station] are those whose silence means something, by default those that have picks.
     """
 
     taken: Set[str] = frozenset()
     origins_s: Sequence[float] = ()
     spread_s: Floats | None = None
+    errors: Errors | None = None
     search_s: tuple[float, float] = (-math.inf, math.inf)
     alive: Flags | None = None
 
@@ -137,7 +141,6 @@ class Best:
         self._grid: Callable[[int], _Grid] = (
             lru_cache(maxsize=capacity)(self._make_grid) if like is None else like._grid
         )
-        self._ranges = np.empty((2, len(network.stations), 2), np.int64)
         self._score = np.empty(nodes, np.float32), np.empty(nodes, np.float32)
 
     def associate(
@@ -148,7 +151,7 @@ class Best:
     ) -> list[BestEvent]:
         """All events in the picks, by time; `on_progress` hears the share that is done."""
         before = before or Before()
-        self.errors = self._learnt(before, {}, initial_errors(self.network, self.rules))
+        self.errors = before.errors or initial_errors(self.network, self.rules)
         if not len(table):
             return []
         picks, rows = self._sorted_picks(table, before)
@@ -180,14 +183,13 @@ class Best:
 
     def _learnt(self, before: Before, events: dict[int, _Event], used: Errors) -> Errors:
         """Errors by what was known before and by events found with the errors `used`."""
-        spreads = [event.residual_s + used.static_s for event in events.values()]
-        known = [before.spread_s] if before.spread_s is not None else []
-        if spreads:
-            known.append(np.array(spreads))
-        if not known:
+        if not events:
             return used
+        spread_s = np.array([event.residual_s + used.static_s for event in events.values()])
+        if before.spread_s is not None:
+            spread_s = np.concatenate([before.spread_s, spread_s])
         initial = initial_errors(self.network, self.rules)
-        return learnt_errors(initial, np.concatenate(known), self.rules)
+        return learnt_errors(initial, spread_s, self.rules)
 
     def _sorted_picks(self, table: PickTable, before: Before) -> tuple[Picks, Ints]:
         """The picks by phase, station and time, and the rows of the table they come from."""
@@ -210,7 +212,7 @@ class Best:
         by_phase = np.stack([starts[: n + 1], starts[n:]])
         owner = np.full(len(rows), FREE)
         if before.taken:
-            owner[[table.ids[row] in before.taken for row in rows]] = TAKEN
+            owner[[table.ids[row] in before.taken for row in rows.tolist()]] = TAKEN
         return Picks(times_s, value, owner, by_phase, alive), rows
 
     def _candidates(
@@ -240,7 +242,7 @@ class Best:
             gain = -math.inf
             if origin is not None:
                 gain = self.refine(origin, FROM_NODE, picks, FREE)
-            if origin is None or gain < HOPELESS_GAIN:
+            if origin is None or self._is_hopeless(gain):
                 hopeless.add(int(j))
                 continue
             if gain >= self.rules.least_gain and self.has_enough(origin):
@@ -249,6 +251,11 @@ class Best:
                     fit = self.fit
                     near = np.abs(fit.residual_s[P]) < SURE_SIGMA * fit.sigma_s[P]
                     explained[fit.chosen[P][fit.used[P] & near]] = True
+
+    def _is_hopeless(self, gain: float) -> bool:
+        """Whether nothing can come of what was just refined."""
+        n_p, n_s, _ = kernels.numbers(self.fit.used)
+        return gain < HOPELESS_GAIN or n_p + n_s < HOPELESS_SHARE * self.rules.least_picks
 
     @property
     def errors(self) -> Errors:
@@ -260,26 +267,24 @@ class Best:
         self._errors = errors
         sigma_s = np.hypot(errors.sigma_s, self._cell_s)
         scale = self.rules.near_detection * kernels.NU_PEAK
-        # Of a search: sigma with the cell, log densities of residual 0 without and with it.
-        self._sharpness = sigma_s, np.log(scale / errors.sigma_s), np.log(scale / sigma_s)
+        # Of a search: log density of residual 0 without the cell, sigma and log density with it.
+        self._sharpness = np.log(scale / errors.sigma_s), sigma_s, np.log(scale / sigma_s)
 
     def search(self, picks: Picks, station: int, t_s: float) -> Floats | None:
         """The node that explains the free picks best if the P wave was at a station at a time.
 
         None if no event can come of it.
         """
-        sigma_s, peak, rough_peak = self._sharpness
-        ranges = self._ranges
-        most = kernels.window(picks, t_s, self._early_s, self._late_s, peak, ranges)
-        if most < self.rules.least_gain:
-            return None
+        peak, sigma_s, rough_peak = self._sharpness
         grid = self._grid(station)
         score, part = self._score
         nodes = len(grid.lat)
         node = kernels.search(
-            t_s, grid.stations, grid.offsets, grid.missing, grid.near, picks, ranges, sigma_s,
-            rough_peak, score[:nodes], part[:nodes],
+            t_s, self._early_s, self._late_s, self.rules.least_gain, grid.stations, grid.offsets,
+            grid.missing, grid.near, picks, peak, sigma_s, rough_peak, score[:nodes], part[:nodes],
         )  # fmt: skip
+        if node == NO_NODE:
+            return None
         return np.array(
             [t_s - grid.p_travel_s[node], grid.lat[node], grid.lon[node], grid.depth_km[node]]
         )
@@ -371,7 +376,7 @@ class Best:
         likeliest = np.full(len(owner), -math.inf)
         fit = self.fit
         for me, event in events.items():
-            self.refine(event.origin.copy(), FROM_EVENT[:0], picks, FREE)
+            self.refine(event.origin.copy(), UNMOVED, picks, FREE)
             chosen, log_density = fit.chosen[fit.used], fit.log_density[fit.used]
             wins = log_density > likeliest[chosen]
             likeliest[chosen[wins]] = log_density[wins]
@@ -403,10 +408,14 @@ class Best:
         n_near = min(NEAR, len(stations))
         nearest = np.argpartition(distance, n_near - 1, axis=0)[:n_near]
         np.put_along_axis(missing, nearest, np.float32(NEAR_SILENT), axis=0)
+        is_near = missing != 0
+        near = np.stack(
+            [is_near.argmax(axis=1), is_near.shape[1] - is_near[:, ::-1].argmax(axis=1)], axis=1
+        )
+        near[~is_near.any(axis=1)] = 0
         return _Grid(
-            lat, lon, depth_km[inside], stations, travel_s - p_travel_s,
-            missing, np.any(missing != 0, axis=1), p_travel_s,
-        )  # fmt: skip
+            lat, lon, depth_km[inside], stations, travel_s - p_travel_s, missing, near, p_travel_s
+        )
 
 
 class Odds:
@@ -465,5 +474,5 @@ class _Grid:
     stations: Ints
     offsets: kernels.Singles
     missing: kernels.Singles
-    near: Flags
+    near: Ints
     p_travel_s: kernels.Singles

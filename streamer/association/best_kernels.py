@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamer.association.geodesy import KM_PER_DEG, Floats, distance_km, east_north_km
 from streamer.association.jit import compiled
-from streamer.association.traveltimes import cell, in_cell, interpolate
+from streamer.association.traveltimes import cell, in_cell
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -25,6 +25,7 @@ INFORMATION = (NU + 1) / (NU + 3)  # on a location, per pick, against that of no
 # Picks farther from their prediction than this many sigma are no picks of the event.
 WIDEST_SIGMA = 4.5
 NO_PICK = -1
+NO_NODE = -1
 FREE = -1
 TAKEN = -2  # by an event that is settled already
 
@@ -161,12 +162,15 @@ def window(
 @compiled
 def search(
     t_s: float,
+    early_s: float,
+    late_s: Floats,
+    least: float,
     stations: Ints,
     offsets: Singles,
     missing: Singles,
-    near: Flags,
+    near: Ints,
     picks: Picks,
-    ranges: Ints,
+    sharp_peak: Floats,
     sigma_s: Floats,
     peak: Floats,
     score: Singles,
@@ -174,34 +178,41 @@ def search(
 ) -> int:
     """The node that explains the picks best if the P wave was at the initiating station at `t_s`.
 
-    `offsets` [slot, phase, node] are travel times to `stations` [slot] less that of P to the
-    initiating one. A free pick with residual r is worth value + peak - r^2 / 2 sigma^2, if that is
-    more than none: `missing` [slot, node], 0 but for nodes that the station is near; `near` [slot]
-    says which are near any. Fills `score` [node].
+    NO_NODE if the free picks of the window (`early_s`, `late_s`, `sharp_peak`: see `window`) cannot
+    be worth `least`. `offsets` [slot, phase, node] are travel times to `stations` [slot] less that
+    of P to the initiating one. A free pick with residual r is worth value + peak - r^2 / 2 sigma^2,
+    if that is more than none: `missing` [slot, node], 0 but for nodes that the station is near, all
+    of which lie from `near` [slot, 0] to `near` [slot, 1]. Fills `score` [node].
     """
+    ranges = np.empty((2, len(picks.alive), 2), np.int64)
+    if window(picks, t_s, early_s, late_s, sharp_peak, ranges) < least:
+        return NO_NODE
     score[:] = 0
-    nodes = len(score)
     for slot in range(len(stations)):
         i = stations[slot]
         if not picks.alive[i]:
             continue
+        first, end = near[slot]
+        silent, score_near = missing[slot, first:end], score[first:end]
         for phase in range(2):
             delays = offsets[slot, phase]
             sharp = np.float32(0.5 / sigma_s[phase] ** 2)
-            n_free = 0
+            worth, any_free = missing[slot], False
             for j in range(ranges[phase, i, 0], ranges[phase, i, 1]):
                 if picks.owner[j] != FREE:
                     continue
                 delay = np.float32(picks.times_s[j] - t_s)
                 top = np.float32(picks.value[j] + peak[phase])
-                for node in range(nodes):
+                for node in range(len(part)):
                     residual = delay - delays[node]
-                    worth = top - sharp * residual * residual
-                    part[node] = max(part[node] if n_free else missing[slot, node], worth)
-                n_free += 1
-            if n_free or near[slot]:
-                for node in range(nodes):
-                    score[node] += part[node] if n_free else missing[slot, node]
+                    part[node] = max(worth[node], top - sharp * residual * residual)
+                worth, any_free = part, True
+            if any_free:
+                for node in range(len(part)):
+                    score[node] += part[node]
+            else:
+                for node in range(len(silent)):
+                    score_near[node] += silent[node]
     return int(np.argmax(score))
 
 
@@ -386,6 +397,22 @@ def own(owner: Ints, me: int, fit: Fit) -> Ints:
 
 
 @compiled
+def insert(
+    times_s: Floats, value: Floats, owner: Ints, starts: Ints, phase: int, station: int,
+    t_s: float, worth: float,
+) -> int:  # fmt: skip
+    """Put a free pick among those of its phase and station; its place. Columns have room for it."""
+    n = starts[-1, -1]
+    at = _first_from(times_s, starts[phase, station], starts[phase, station + 1], t_s)
+    for j in range(n, at, -1):
+        times_s[j], value[j], owner[j] = times_s[j - 1], value[j - 1], owner[j - 1]
+    times_s[at], value[at], owner[at] = t_s, worth, FREE
+    starts[phase, station + 1 :] += 1
+    starts[phase + 1 :] += 1
+    return at
+
+
+@compiled
 def crowding(times_s: Floats, starts: Ints, span_s: float) -> Ints:
     """How many picks of its own path lie within `span_s` of each, itself too; `starts` [path]."""
     near = np.empty(len(times_s), np.int64)
@@ -475,12 +502,8 @@ def downhill(
 
 
 @compiled
-def log_share(searched_km3: float, fit: Fit) -> float:
-    """Log of the share of the searched volume in which the origin explains its picks as well.
-
-    By the covariance of the used picks (Laplace's approximation): log((2 pi)^(3/2) |C|^(1/2) / V),
-    at most 0. With it the gain says how likely an event is here, wherever one looks first.
-    """
+def information(fit: Fit) -> Floats:
+    """What the used picks say of time (s), east, north and depth (km), [4, 4]."""
     normal = np.zeros((4, 4))
     row = np.ones(4)
     for phase in range(fit.used.shape[0]):
@@ -492,6 +515,28 @@ def log_share(searched_km3: float, fit: Fit) -> float:
                 for a in range(4):
                     for b in range(4):
                         normal[a, b] += INFORMATION * row[a] * row[b] / fit.sigma_s[phase, i] ** 2
+    return normal
+
+
+@compiled
+def covariance(fit: Fit, greatest: float) -> Floats:
+    """Of time (s), east, north, depth (km), [4, 4]: inverse information of the used picks.
+
+    What they do not fix gets the standard error `greatest` through a prior of that width.
+    """
+    inverse = np.empty((4, 4))
+    inverse[:] = np.linalg.inv(information(fit) + np.eye(4) / greatest**2)
+    return inverse
+
+
+@compiled
+def log_share(searched_km3: float, fit: Fit) -> float:
+    """Log of the share of the searched volume in which the origin explains its picks as well.
+
+    By the covariance of the used picks (Laplace's approximation): log((2 pi)^(3/2) |C|^(1/2) / V),
+    at most 0. With it the gain says how likely an event is here, wherever one looks first.
+    """
+    normal = information(fit)
     # Determinants: information on the place, whatever the time, is that on both over that on time.
     place = max(np.linalg.det(normal) / max(normal[0, 0], 1e-30), 1e-30)
     return min(0.0, 1.5 * math.log(2 * math.pi) - 0.5 * math.log(place) - math.log(searched_km3))
@@ -512,32 +557,39 @@ def refine(
     searched_km3: float,
     fit: Fit,
 ) -> float:
-    """Choose picks and move the origin in turn, with windows narrowing; the event's gain.
+    """Choose picks, with windows that narrow, and move the origin in between; the event's gain.
 
     Changes `origin`; `fit` is that of the final one.
     """
-    for smear_s in smears_s:
-        predict(origin, ground, fit)
-        choose(origin[0], smear_s, errors, picks, me, fit)
-        weigh(p_near, p_far, picks.alive, fit)
-        move(origin, ground, fit, longest_km, depth_scale_km)
-    predict(origin, ground, fit)
-    choose(origin[0], 0.0, errors, picks, me, fit)
-    return weigh(p_near, p_far, picks.alive, fit) + log_share(searched_km3, fit)
+    moved_km, gain = math.inf, 0.0
+    for n in range(len(smears_s)):
+        if n > 0:
+            moved_km = move(origin, ground, fit, longest_km, depth_scale_km)
+        # Most origins are of noise and stay where they are, for less than four picks want them.
+        if moved_km != 0:
+            predict(origin, ground, fit)
+        if moved_km != 0 or smears_s[n] != smears_s[n - 1]:
+            choose(origin[0], smears_s[n], errors, picks, me, fit)
+            gain = weigh(p_near, p_far, picks.alive, fit)
+    return gain + log_share(searched_km3, fit)
 
 
 @compiled
 def grid_paths(
     lat: Floats, lon: Floats, depth_km: Floats, stations: Ints, ground: Ground
 ) -> tuple[Singles, Singles]:
-    """Travel times [slot, phase, node] and distances [slot, node] from nodes to some stations."""
+    """Travel times [slot, phase, node] and distances [slot, node] from nodes to some stations.
+
+    Successive nodes that lie one below the other are equally far.
+    """
     travel = np.empty((len(stations), 2, len(lat)), np.float32)
     distance = np.empty((len(stations), len(lat)), np.float32)
     box = ground.box
     for slot in range(len(stations)):
-        i = stations[slot]
+        i, km = stations[slot], 0.0
         for node in range(len(lat)):
-            km = distance_km(lat[node], lon[node], ground.lat[i], ground.lon[i])
+            if node == 0 or lat[node] != lat[node - 1] or lon[node] != lon[node - 1]:
+                km = distance_km(lat[node], lon[node], ground.lat[i], ground.lon[i])
             distance[slot, node] = km
             if box.times_s.shape[0] > 0:
                 east, north = east_north_km(box.lat, box.lon, lat[node], lon[node])
@@ -546,7 +598,8 @@ def grid_paths(
                         box, i, phase, east, north, depth_km[node]
                     )[0]
                 continue
+            where = cell(ground.tables.shape[2:], ground.steps, km, depth_km[node])
             for phase in range(2):
                 table = ground.tables[ground.level[i], phase]
-                travel[slot, phase, node] = interpolate(table, ground.steps, km, depth_km[node])[0]
+                travel[slot, phase, node] = in_cell(table, ground.steps, where)[0]
     return travel, distance

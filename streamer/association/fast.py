@@ -79,16 +79,10 @@ class _Buffer:
         return Picks(self._times_s[:n], self._value[:n], self._owner[:n], self.starts, alive)
 
     def insert(self, path: Path, t_s: float, value: float, name: str) -> int:
-        first, end = self._range(path)
-        # Ways of the standard library: for a few numbers those of numpy take ten times as long.
-        at, n = bisect_left(self._times_s, t_s, first, end), len(self.names)
-        if n == len(self._times_s):
+        if len(self.names) == len(self._times_s):
             self._grow()
-        for column, new in ((self._times_s, t_s), (self._value, value), (self._owner, FREE)):
-            column[at + 1 : n + 1] = column[at:n]
-            column[at] = new
+        at = kernels.insert(self._times_s, self._value, self._owner, self.starts, *path, t_s, value)
         self.names.insert(at, name)
-        self._shift(path, 1)
         return at
 
     def find(self, path: Path, t_s: float, name: str) -> int | None:
@@ -105,7 +99,9 @@ class _Buffer:
         for column in (self._times_s, self._value, self._owner):
             column[at : n - 1] = column[at + 1 : n]
         del self.names[at]
-        self._shift(path, -1)
+        phase, station = path
+        self.starts[phase, station + 1 :] -= 1
+        self.starts[phase + 1 :] -= 1
 
     def count(self, path: Path, early_s: float, late_s: float) -> int:
         first, end = self._range(path)
@@ -127,12 +123,6 @@ class _Buffer:
     def _range(self, path: Path) -> tuple[int, int]:
         phase, station = path
         return int(self.starts[phase, station]), int(self.starts[phase, station + 1])
-
-    def _shift(self, path: Path, by: int) -> None:
-        phase, station = path
-        self.starts[phase, station + 1 :] += by
-        if phase == 0:
-            self.starts[1] += by
 
     def _grow(self) -> None:
         more = np.zeros(len(self._times_s))

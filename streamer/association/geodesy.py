@@ -55,13 +55,16 @@ def distances_km(lat: Floats, lon: Floats, to_lat: Floats, to_lon: Floats) -> Fl
     return distances
 
 
+@compiled
 def azimuths_deg(lat: float, lon: float, to_lat: Floats, to_lon: Floats) -> Floats:
     """Directions [point] of points seen from one, deg clockwise from north in [0, 360)."""
-    phi, to_phi = np.radians(lat), np.radians(to_lat)
-    to_east = np.radians(to_lon - lon)
-    y = np.sin(to_east) * np.cos(to_phi)
-    x = np.cos(phi) * np.sin(to_phi) - np.sin(phi) * np.cos(to_phi) * np.cos(to_east)
-    azimuths: Floats = np.degrees(np.arctan2(y, x)) % 360.0
+    azimuths = np.empty(len(to_lat))
+    phi = math.radians(lat)
+    for i in range(len(to_lat)):
+        to_phi, to_east = math.radians(to_lat[i]), math.radians(to_lon[i] - lon)
+        y = math.sin(to_east) * math.cos(to_phi)
+        x = math.cos(phi) * math.sin(to_phi) - math.sin(phi) * math.cos(to_phi) * math.cos(to_east)
+        azimuths[i] = math.degrees(math.atan2(y, x)) % 360.0
     return azimuths
 
 
@@ -75,9 +78,13 @@ def moved(lat: float, lon: float, east_km: Floats, north_km: Floats) -> tuple[Fl
     return to_lat, (lon + np.degrees(east_km / parallel_km) + 180.0) % 360.0 - 180.0
 
 
+@compiled
 def azimuthal_gap_deg(azimuths_deg: Floats) -> float:
     """Largest angle between neighbouring azimuths, 360 for fewer than two."""
     if len(azimuths_deg) < 2:
         return 360.0
     ordered = np.sort(azimuths_deg)
-    return float(np.max(np.diff(ordered, append=ordered[0] + 360.0)))
+    widest = ordered[0] + 360.0 - ordered[-1]
+    for i in range(1, len(ordered)):
+        widest = max(widest, ordered[i] - ordered[i - 1])
+    return float(widest)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from streamer.association import best_kernels as kernels
 from streamer.association.anneal import Bounds, Observations, annealed, misfit_of
-from streamer.association.best_kernels import INFORMATION, NU, Errors
+from streamer.association.best_kernels import NU, Errors
 from streamer.association.geodesy import Floats, azimuthal_gap_deg, azimuths_deg
 from streamer.association.network import Network
 from streamer.association.pickfiles import PickTable
@@ -77,7 +77,7 @@ def locate(
             _downhill(origin, network, errors, time_s, paths, fit)
             azimuth_deg = _azimuths_deg(origin, network, paths)
     residual_s, sigma_s = fit.residual_s[paths], fit.sigma_s[paths]
-    covariance = covariance_of(fit, paths)
+    covariance = kernels.covariance(fit, GREATEST_ERROR_KM)
     deviations = np.minimum(np.sqrt(np.diag(covariance)), GREATEST_ERROR_KM)
     origin_s, lat, lon, depth_km = map(float, origin)
     return Location(
@@ -142,22 +142,12 @@ def _bounds(network: Network) -> Bounds:
     return Bounds(reach_km, reach_km / network.s_km_s, network.shallowest_km, network.deepest_km)
 
 
-def covariance_of(fit: kernels.Fit, paths: Paths) -> Floats:
-    """Of time (s), east, north, depth (km): inverse information of the picks.
-
-    What the picks do not fix gets the greatest error through a prior of that width.
-    """
-    slopes = np.stack(
-        [np.ones(len(paths[0])), fit.by_east[paths], fit.by_north[paths], fit.by_depth[paths]]
-    )
-    weighted = slopes * (INFORMATION / fit.sigma_s[paths] ** 2)
-    prior = np.eye(4) / GREATEST_ERROR_KM**2
-    return np.asarray(np.linalg.inv(weighted @ slopes.T + prior), np.float64)
-
-
 def error_ellipse(covariance: Floats) -> tuple[float, float, float]:
     """Longer and shorter half axis (km) and azimuth of the longer one (deg) by (east, north)."""
-    variances, axes = np.linalg.eigh(covariance)
-    shorter, longer = np.minimum(np.sqrt(np.maximum(variances, 0)), GREATEST_ERROR_KM)
-    east, north = axes[:, 1]
-    return float(longer), float(shorter), math.degrees(math.atan2(east, north)) % 180.0
+    (east, both), (_, north) = covariance.tolist()
+    middle, apart = 0.5 * (north + east), math.hypot(0.5 * (north - east), both)
+    longer, shorter = (
+        min(math.sqrt(max(variance, 0.0)), GREATEST_ERROR_KM)
+        for variance in (middle + apart, middle - apart)
+    )
+    return longer, shorter, 0.5 * math.degrees(math.atan2(2 * both, north - east)) % 180.0

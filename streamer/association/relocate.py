@@ -28,7 +28,7 @@ from scipy.optimize import nnls
 from streamer.association import best_kernels as kernels
 from streamer.association.best_kernels import NU
 from streamer.association.geodesy import Floats, azimuths_deg, east_north_km
-from streamer.association.locate import GREATEST_ERROR_KM, covariance_of, error_ellipse
+from streamer.association.locate import GREATEST_ERROR_KM, error_ellipse
 from streamer.association.message import Event, Relocation
 from streamer.association.network import Network
 from streamer.association.parameters import BestParameters, RelocationParameters
@@ -396,10 +396,10 @@ class DoubleDifference:
                 break
         kernels.predict(origin, network.ground, fit)
         scaled = (corrected_s - fit.travel_s[at] - origin[0]) / fit.sigma_s[at]
-        covariance = covariance_of(fit, at)
+        covariance = kernels.covariance(fit, GREATEST_ERROR_KM)
         # Were nothing known of the errors that neighbours share, they would add to a pick's own.
         fit.sigma_s[at] = np.sqrt(own_s2 + (errors.shared[phase] * scale_s) ** 2)
-        without = covariance_of(fit, at)
+        without = kernels.covariance(fit, GREATEST_ERROR_KM)
         return _Moved(
             origin, near.n_near, covariance,
             math.sqrt(np.trace(without[1:, 1:]) / np.trace(covariance[1:, 1:])),

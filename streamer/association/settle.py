@@ -108,7 +108,6 @@ class Scene:
         return any(bool(np.any(chunk.phase == P)) for chunk in self.chunks[grid.behind :])
 
 
-@lru_cache(maxsize=2)  # what a block was the last one to teach, the next one learns
 def spread_table(teachers: tuple[Settled, ...], n_stations: int) -> Floats:
     """What events teach of delays and errors, [event, phase, station], NaN without a pick."""
     spread_s = np.full((len(teachers), len(PHASES), n_stations), np.nan)
@@ -118,8 +117,25 @@ def spread_table(teachers: tuple[Settled, ...], n_stations: int) -> Floats:
         )
         event = np.repeat(np.arange(len(teachers)), [len(one.spread) for one in teachers])
         spread_s[event, phase, station] = value_s
-    spread_s.flags.writeable = False
     return spread_s
+
+
+class School:
+    """What events teach of delays and errors; the last answers are kept.
+
+    What a block was the last one to teach, open events and the next block learn.
+    """
+
+    def __init__(self, network: Network, rules: BestParameters) -> None:
+        self._n_stations = len(network.stations)
+        self._rules = rules
+        self._initial = initial_errors(network, rules)
+        self.learnt = lru_cache(maxsize=2)(self._learnt)
+
+    def _learnt(self, teachers: tuple[Settled, ...]) -> tuple[Floats, Errors]:
+        """Their table of residuals, and the delays and errors of picks by it."""
+        spread_s = spread_table(teachers, self._n_stations)
+        return spread_s, learnt_errors(self._initial, spread_s, self._rules)
 
 
 class Settler(Protocol):
@@ -127,6 +143,7 @@ class Settler(Protocol):
 
     grid: Grid
     n_stations: int
+    school: School
 
     @property
     def searcher(self) -> Best | None:
@@ -176,6 +193,7 @@ class SettleBest:
         self._law = law
         self.n_stations = len(network.stations)
         self._best = Best(network, rules)
+        self.school = School(network, rules)
         self.grid = Grid.of(network, self._best.odds_span_s)
 
     @property
@@ -191,13 +209,14 @@ class SettleBest:
         epoch_ns = grid.start_ns(scene.block - grid.behind)
         table = joined(scene.chunks, epoch_ns)
         limits_ns = grid.start_ns(scene.block), _search_end_ns(grid, scene.block)
-        n_stations = len(network.stations)
-        alive = np.zeros(n_stations, np.bool_)
+        alive = np.zeros(self.n_stations, np.bool_)
         alive[list(scene.alive)] = True
+        spread_s, errors = self.school.learnt(scene.teachers)
         before = Before(
             taken=scene.taken(),
             origins_s=[(one.event.t_ns - epoch_ns) / NS_PER_S for one in scene.earlier],
-            spread_s=spread_table(scene.teachers, n_stations),
+            spread_s=spread_s,
+            errors=errors,
             search_s=((limits_ns[0] - epoch_ns) / NS_PER_S, (limits_ns[1] - epoch_ns) / NS_PER_S),
             alive=alive,
         )
@@ -225,11 +244,10 @@ class SettleReal:
     ) -> None:
         self._network = network
         self.n_stations = len(network.stations)
-        self._best = settings.best
+        self.school = School(network, settings.best)
         self._engine = engine
         self._law = law
         self._separation_s = settings.real.event_separation_s
-        self._initial = initial_errors(network, settings.best)
         self.grid = Grid.of(network, 0.0)
         self.searcher: Best | None = None
 
@@ -244,8 +262,7 @@ class SettleReal:
             (grid.start_ns(block) - epoch_ns) / NS_PER_S for block in (scene.block, scene.block + 1)
         )
         taken = scene.taken()
-        spread_s = spread_table(scene.teachers, len(network.stations))
-        errors = learnt_errors(self._initial, spread_s, self._best)
+        _, errors = self.school.learnt(scene.teachers)
         settled = []
         for one in self._engine(table):
             inside = start_s - self._separation_s <= one.node.time_s < end_s
@@ -365,9 +382,9 @@ class Catalogue:
 
     def teachers(self, block: int) -> tuple[Settled, ...]:
         """The last events before the block, the latest last."""
-        teachers: list[Settled] = []
+        latest_first: list[Settled] = []
         at = bisect.bisect_left(self._eventful, block)
-        while at > 0 and len(teachers) < LEARNT_EVENTS:
+        while at > 0 and len(latest_first) < LEARNT_EVENTS:
             at -= 1
-            teachers[:0] = self.runs[self._eventful[at]].events
-        return tuple(teachers[-LEARNT_EVENTS:])
+            latest_first += reversed(self.runs[self._eventful[at]].events)
+        return tuple(latest_first[LEARNT_EVENTS - 1 :: -1])

@@ -25,10 +25,9 @@ from streamer.association.lifecycle import Ledger
 from streamer.association.magnitude import attenuation
 from streamer.association.network import Network
 from streamer.association.parameters import AssociationConfig, BestParameters
-from streamer.association.pick_errors import initial_errors, learnt_errors
 from streamer.association.pickfiles import PHASES, PickRow, from_message
 from streamer.association.relocator import relocator
-from streamer.association.settle import Catalogue, Run, make_settler, spread_table
+from streamer.association.settle import Catalogue, Run, make_settler
 from streamer.association.share import Shares
 from streamer.association.store import Known, Store, StoredPick
 from streamer.picks import Pick
@@ -66,7 +65,6 @@ class Window:
         self._store = store
         self._network = network
         self._fast_rules = fast_rules
-        self._initial = initial_errors(network, fast_rules)
         self._most = most_picks(self.grid, rules.most_picks_per_s)
         self._chunks: OrderedDict[int, Chunk] = OrderedDict()
         self._present: dict[int, frozenset[int]] = {}
@@ -330,9 +328,8 @@ class Window:
 
     def _learn(self, fast: Fast) -> None:
         """Let open events have the delays and errors that settled ones teach."""
-        teachers = self._catalogue.teachers(NO_BLOCK)
-        spread_s = spread_table(teachers, len(self._network.stations))
-        fast.best.errors = learnt_errors(self._initial, spread_s, self._fast_rules)
+        school = self._catalogue.settler.school
+        _, fast.best.errors = school.learnt(self._catalogue.teachers(NO_BLOCK))
 
     def _retire(self, before: int) -> None:
         """Retract what the blocks before one should have found again and have not."""
