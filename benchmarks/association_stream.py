@@ -15,6 +15,7 @@ import resource
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,33 +56,42 @@ def messages(folder: Path, rows: list[PickRow]) -> list[dict[str, str]]:
     return [pick.to_fields() for pick in sorted(picks, key=lambda pick: pick.made_ns)]
 
 
-def stream(
-    network: Network, rules: AssociationConfig, fields: list[dict[str, str]]
-) -> list[Unsent]:
-    """All messages that the worker would publish."""
+def played(
+    network: Network, rules: AssociationConfig, fields: list[dict[str, str]], batch: int = BATCH
+) -> Iterator[list[Unsent]]:
+    """What the worker would publish after each batch of messages, and once all is settled."""
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "association.sqlite")
         window = Window(store, network, rules)
-        sent: list[Unsent] = []
         newest_ns = 0
-        for start in range(0, len(fields), BATCH):
+        for start in range(0, len(fields), batch):
             with store.transaction():
-                for each in fields[start : start + BATCH]:
+                for each in fields[start : start + batch]:
                     pick = Pick.from_fields(each)
                     window.take(pick, pick.made_ns)
                     newest_ns = max(newest_ns, pick.made_ns)
                     while window.advance(newest_ns - LAG_NS):
                         continue
                 window.save()
-            rows = store.unsent(10_000)
-            sent += rows
-            store.sent(rows[-1].n if rows else 0)
+            yield sent(store)
         with store.transaction():
             while window.advance(newest_ns + 3600 * 10**9):
                 continue
-        sent += store.unsent(10**6)
+        yield sent(store)
         store.close()
-    return sent
+
+
+def sent(store: Store) -> list[Unsent]:
+    rows = store.unsent(10**6)
+    store.sent(rows[-1].n if rows else 0)
+    return rows
+
+
+def stream(
+    network: Network, rules: AssociationConfig, fields: list[dict[str, str]]
+) -> list[Unsent]:
+    """All messages that the worker would publish."""
+    return [row for rows in played(network, rules, fields) for row in rows]
 
 
 def delays_ms(
@@ -89,24 +99,12 @@ def delays_ms(
 ) -> tuple[float, float]:
     """Median and 95th percentile from a pick that completes an event to its version 1."""
     told_ms = []
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder) / "association.sqlite")
-        window = Window(store, network, rules)
-        newest_ns = 0
-        for each in fields:
-            start_s = time.perf_counter()
-            pick = Pick.from_fields(each)
-            newest_ns = max(newest_ns, pick.made_ns)
-            with store.transaction():
-                window.take(pick, pick.made_ns)
-                window.advance(newest_ns - LAG_NS)
-                window.save()
-            sent = store.unsent(100)
-            end_s = time.perf_counter()
-            if any(json.loads(row.text)["status"] == "preliminary" for row in sent):
-                told_ms.append(1000 * (end_s - start_s))
-            store.sent(sent[-1].n if sent else 0)
-        store.close()
+    start_s = time.perf_counter()
+    for rows in played(network, rules, fields, batch=1):
+        end_s = time.perf_counter()
+        if any(json.loads(row.text)["status"] == "preliminary" for row in rows):
+            told_ms.append(1000 * (end_s - start_s))
+        start_s = time.perf_counter()
     median, high = np.percentile(told_ms, (50, 95))
     return round(float(median), 1), round(float(high), 1)
 
@@ -135,9 +133,9 @@ def main() -> None:
         fields = messages(folder, rows)
         stream(network, rules, fields[:500])
         start_s = time.process_time()
-        sent = stream(network, rules, fields)
+        rows_sent = stream(network, rules, fields)
         cpu_s = time.process_time() - start_s
-        told = [Event.from_fields(each.to_fields()) for each in sent]
+        told = [Event.from_fields(each.to_fields()) for each in rows_sent]
         # Of the picks as the messages have them, which round amplitudes.
         heard = [from_message(Pick.from_fields(each)) for each in fields]
         same = nameless(latest_events(told)) == nameless(settled_events(network, heard, rules))

@@ -19,7 +19,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -293,14 +293,9 @@ class DoubleDifference:
         moved = self._joined(Catalogue.of([event], self._network), reference)
         if moved is None:
             return None
-        later_s, lat, lon, depth_km = map(float, moved.origin)
-        time_error_s, east, north, down = _deviations(moved.covariance)
         return Relocation(
-            time=iso(event.t_ns + round(later_s * NS_PER_S)), lat=round(lat, 6), lon=round(lon, 6),
-            depth_km=round(depth_km, 4), time_error_s=round(time_error_s, 4),
-            lat_error_km=round(north, 4), lon_error_km=round(east, 4),
-            depth_error_km=round(down, 4), neighbours=moved.n_near, gain=round(moved.gain, 2),
-        )  # fmt: skip
+            **_place(moved.t_ns(event), moved), neighbours=moved.n_near, gain=round(moved.gain, 2)
+        )
 
     def _joined(self, own: Catalogue, reference: Reference) -> "_Moved | None":
         around = reference.neighbourhood
@@ -410,9 +405,8 @@ class DoubleDifference:
         """The event at its new place, with residuals, distances and azimuths from there."""
         event, network = own.events[i], self._network
         kernels.predict(moved.origin, network.ground, moved.fit)
-        later_s, lat, lon, depth_km = map(float, moved.origin)
-        t_ns = event.t_ns + round(later_s * NS_PER_S)
-        time_error_s, east, north, down = _deviations(moved.covariance)
+        _, lat, lon, _ = map(float, moved.origin)
+        t_ns = moved.t_ns(event)
         major, minor, azimuth = error_ellipse(moved.covariance[1:3, 1:3])
         arrivals = []
         for arrival in event.arrivals:
@@ -432,10 +426,7 @@ class DoubleDifference:
                 )
             )  # fmt: skip
         return replace(
-            event, t_ns=t_ns, time=iso(t_ns), lat=round(lat, 6), lon=round(lon, 6),
-            depth_km=round(depth_km, 4), time_error_s=round(time_error_s, 4),
-            lat_error_km=round(north, 4), lon_error_km=round(east, 4),
-            depth_error_km=round(down, 4), major_error_km=round(major, 4),
+            event, t_ns=t_ns, **_place(t_ns, moved), major_error_km=round(major, 4),
             minor_error_km=round(minor, 4), major_azimuth_deg=round(azimuth, 1),
             relocated_by="dd", arrivals=tuple(arrivals),
         )  # fmt: skip
@@ -462,10 +453,38 @@ class _Moved(NamedTuple):
     weight: Floats
     fit: kernels.Fit
 
+    def t_ns(self, event: Event) -> int:
+        """The new origin time of the event, POSIX ns."""
+        return event.t_ns + round(float(self.origin[0]) * NS_PER_S)
 
-def _deviations(covariance: Floats) -> list[float]:
-    """Standard errors of time (s), east, north and depth (km)."""
-    return [float(each) for each in np.minimum(np.sqrt(np.diag(covariance)), GREATEST_ERROR_KM)]
+
+class _Place(TypedDict):
+    """The members of messages that say where and when an event was."""
+
+    time: str
+    lat: float
+    lon: float
+    depth_km: float
+    time_error_s: float
+    lat_error_km: float
+    lon_error_km: float
+    depth_error_km: float
+
+
+def _place(t_ns: int, moved: _Moved) -> _Place:
+    _, lat, lon, depth_km = moved.origin.tolist()
+    deviations = np.minimum(np.sqrt(np.diag(moved.covariance)), GREATEST_ERROR_KM)
+    time_error_s, east, north, down = deviations.tolist()
+    return {
+        "time": iso(t_ns),
+        "lat": round(lat, 6),
+        "lon": round(lon, 6),
+        "depth_km": round(depth_km, 4),
+        "time_error_s": round(time_error_s, 4),
+        "lat_error_km": round(north, 4),
+        "lon_error_km": round(east, 4),
+        "depth_error_km": round(down, 4),
+    }
 
 
 def _places_km(network: Network, origins: Floats) -> Floats:

@@ -352,11 +352,11 @@ class Worker:
             picks = [(pick, entered_ns, NEVER_NS) for pick, entered_ns, _ in picks]
         else:
             end_ns = self._watermark.unheard(steady_ns)
-        await asyncio.to_thread(self._change, picks, end_ns)
+        await asyncio.to_thread(self._commit, picks, end_ns)
         await self._consumer.acknowledge([delivery.entry for delivery in deliveries])
         await self._publish()
 
-    def _change(self, picks: Sequence[tuple[Pick, int, int]], end_ns: int) -> None:
+    def _commit(self, picks: Sequence[tuple[Pick, int, int]], end_ns: int) -> None:
         """One transaction: all that these picks and their watermarks change, one by one.
 
         So the result does not depend on which of them come in one batch.

@@ -15,7 +15,7 @@ from obspy.core import event as quake
 
 from streamer import __version__
 from streamer.association.geodesy import KM_PER_DEG
-from streamer.association.message import Arrival, Event
+from streamer.association.message import Arrival, Event, Relocation
 from streamer.picks import Pick
 
 # Half axes of one standard error enclose this much of a normal distribution in the plane, %.
@@ -122,11 +122,12 @@ def _event(event: Event, agency: str, picks: Mapping[str, Pick]) -> quake.Event:
         for pick, arrival in zip(known, event.arrivals, strict=True)
     ]
     origin = _origin(event, agency, its_picks)
+    relocated = _relocated(event, event.relocation, agency) if event.relocation else None
     magnitude = _magnitude(event, agency, origin)
     return quake.Event(
         resource_id=_id(agency, "event", event.id),
         picks=its_picks,
-        origins=[origin],
+        origins=[origin, relocated] if relocated else [origin],
         preferred_origin_id=origin.resource_id,
         magnitudes=[magnitude] if magnitude else [],
         preferred_magnitude_id=magnitude.resource_id if magnitude else None,
@@ -155,19 +156,48 @@ def _made(event: Event, agency: str) -> quake.CreationInfo:
     )
 
 
+def _place(at: Event | Relocation) -> dict[str, object]:
+    """The members of an origin that say where it was."""
+    km_per_deg_lon = KM_PER_DEG * max(math.cos(math.radians(at.lat)), 1e-6)
+    return {
+        "time_errors": quake.QuantityError(uncertainty=at.time_error_s),
+        "latitude": at.lat,
+        "latitude_errors": quake.QuantityError(uncertainty=at.lat_error_km / KM_PER_DEG),
+        "longitude": at.lon,
+        "longitude_errors": quake.QuantityError(uncertainty=at.lon_error_km / km_per_deg_lon),
+        "depth": 1000 * at.depth_km,
+        "depth_errors": quake.QuantityError(uncertainty=1000 * at.depth_error_km),
+        "depth_type": "from location",
+    }
+
+
+def _relocated(event: Event, place: Relocation, agency: str) -> quake.Origin:
+    """Where double differences place it, with errors relative to its neighbours only.
+
+    So it is not the preferred origin, to which arrivals and magnitude belong.
+    """
+    name = _id(agency, "origin", f"{event.id}/{event.version}/relocated")
+    relative = (
+        f"errors relative to {place.neighbours} neighbours in a relocated catalogue, "
+        f"{place.gain:g} times smaller than without them"
+    )
+    return quake.Origin(
+        resource_id=name,
+        time=obspy.UTCDateTime(place.time),
+        **_place(place),
+        method_id=_id(agency, "relocation", "double-difference"),
+        evaluation_mode="automatic",
+        evaluation_status=_EVENT_STATUS[event.status],
+        comments=_comments(name, [relative]),
+        creation_info=_made(event, agency),
+    )
+
+
 def _origin(event: Event, agency: str, picks: Sequence[quake.Pick]) -> quake.Origin:
-    km_per_deg_lon = KM_PER_DEG * max(math.cos(math.radians(event.lat)), 1e-6)
     return quake.Origin(
         resource_id=_id(agency, "origin", f"{event.id}/{event.version}"),
         time=obspy.UTCDateTime(ns=event.t_ns),
-        time_errors=quake.QuantityError(uncertainty=event.time_error_s),
-        latitude=event.lat,
-        latitude_errors=quake.QuantityError(uncertainty=event.lat_error_km / KM_PER_DEG),
-        longitude=event.lon,
-        longitude_errors=quake.QuantityError(uncertainty=event.lon_error_km / km_per_deg_lon),
-        depth=1000 * event.depth_km,
-        depth_errors=quake.QuantityError(uncertainty=1000 * event.depth_error_km),
-        depth_type="from location",
+        **_place(event),
         method_id=_id(agency, "association", event.profile),
         evaluation_mode="automatic",
         evaluation_status=_EVENT_STATUS[event.status],

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, Literal, TextIO
 
 from rich.table import Table
@@ -67,12 +67,17 @@ def geojson(events: Sequence[Event]) -> dict[str, Any]:
 
 
 def feature(event: Event) -> dict[str, Any]:
-    """A GeoJSON point with the columns of the catalogue; `time_ms` POSIX ms as USGS has `time`."""
+    """A GeoJSON point with the columns of the catalogue; `time_ms` POSIX ms as USGS has `time`.
+
+    `relocation` is an object as in the message; the point is that of the absolute location.
+    """
     properties = {
         name: value
         for name in CSV_COLUMNS
         if name not in ("lat", "lon") and (value := getattr(event, name)) is not None
     }
+    if event.relocation is not None:
+        properties["relocation"] = asdict(event.relocation)
     return {
         "type": "Feature",
         "id": event.id,

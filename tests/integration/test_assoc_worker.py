@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from bus_servers import ServerProcess, running
 from streamer.association.message import Event, latest_events
 from streamer.association.network import Network
 from streamer.association.offline import settled_events
+from streamer.association.parameters import AssociationConfig, RelocationParameters
+from streamer.association.relocate import DoubleDifference
 from streamer.errors import StolenError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
@@ -259,6 +262,44 @@ def test_a_reload_takes_up_new_stations_and_survives_a_wrong_file(
         assert stop(process) == 0
         batch = settled_events(NETWORK, rows)
         assert anonymous(latest_events(peers.events())) == anonymous(batch)
+
+
+def test_a_reload_takes_up_a_relocated_catalogue(redis_server_binary, folder, rows):
+    """SIGHUP with that setting alone: events that are settled later have their place in it."""
+    absolute = settled_events(NETWORK, rows)
+    relocation = RelocationParameters(greatest_separation_km=40.0)
+    catalogue = folder / "relocated.jsonl"
+    moved = DoubleDifference(NETWORK, relocation).relocate_all(absolute)
+    catalogue.write_text("".join(event.to_json() + "\n" for event in moved))
+    config = folder / "config.yaml"
+    config.write_text("association: {relocation: {greatest_separation_km: 40}}\n")
+    with peers_in(redis_server_binary, folder) as peers:
+        process = peers.start("state", "--config", str(config))
+        picks = delayed(rows, np.random.default_rng(6))
+        peers.send(picks[:300])
+        peers.wait_for(peers.all_read)
+        before = peers.events()
+        config.write_text(
+            "association: {relocation: "
+            f"{{greatest_separation_km: 40, catalogue: {json.dumps(str(catalogue))}}}}}\n"
+        )
+        process.send_signal(signal.SIGHUP)
+        peers.wait_for(lambda: '"reloaded"' in peers.log.read_text())
+        assert '"changed": ["association.relocation.catalogue"]' in peers.log.read_text()
+        peers.send(picks[300:])
+        peers.beat(end_of(rows))
+        peers.wait_for(peers.all_settled)
+        assert stop(process) == 0
+        told = latest_events(peers.events())
+    assert before
+    assert all(event.relocation is None for event in before)
+    relocation = relocation.model_copy(update={"catalogue": catalogue})
+    rules = AssociationConfig(relocation=relocation)
+    batch = settled_events(NETWORK, rows, rules)
+    assert [event.relocation for event in told][-3:] == [event.relocation for event in batch][-3:]
+    assert None not in [event.relocation for event in told][-3:]
+    alone = [replace(event, relocation=None) for event in told]
+    assert anonymous(alone) == anonymous(absolute)
 
 
 def test_a_worker_without_redis_tells_systemd_that_it_is_alive_and_reloads(

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from streamer.association.message import Arrival, Event
+from streamer.association.message import Arrival, Event, Relocation
 from streamer.picks import Pick
 from streamer.timebase import NS_PER_S, iso
 
@@ -52,3 +52,11 @@ EARLY = replace(
     t_ns=ORIGIN_NS - 20 * NS_PER_S, time=iso(ORIGIN_NS - 20 * NS_PER_S),
 )  # fmt: skip
 EVENTS = [EARLY, EVENT]
+RELOCATED = replace(
+    EVENT,
+    relocation=Relocation(
+        time=iso(ORIGIN_NS + NS_PER_S // 4), lat=34.051, lon=-118.2525, depth_km=7.5,
+        time_error_s=0.004, lat_error_km=0.04, lon_error_km=0.05, depth_error_km=0.06,
+        neighbours=23, gain=6.5,
+    ),
+)  # fmt: skip

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import obspy
 import pytest
-from export_scene import EVENT, EVENTS, ORIGIN_NS, PICKS
+from export_scene import EVENT, EVENTS, ORIGIN_NS, PICKS, RELOCATED
 from obspy.io.quakeml.core import _validate as quakeml_is_valid
 from obspy.io.seiscomp.core import validate as seiscomp_is_valid
 
@@ -119,3 +119,23 @@ def test_a_magnitude_is_exported_where_there_is_one():
     magnitude = event.preferred_magnitude()
     assert (magnitude.mag, magnitude.magnitude_type, magnitude.station_count) == (1.25, "ML", 3)
     assert magnitude.mag_errors.uncertainty == 0.2
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "is_valid"),
+    [("quakeml", "QUAKEML", quakeml_is_valid), ("seiscomp", "SCML", seiscomp_is_valid)],
+)
+def test_a_relocated_event_has_a_second_origin_which_is_not_the_preferred_one(name, kind, is_valid):
+    text = as_text(event_catalogue([RELOCATED], "XX"), name)
+    assert is_valid(io.BytesIO(text.encode()))
+    (event,) = read_back(text, kind)
+    absolute, relative = event.origins
+    assert event.preferred_origin_id == absolute.resource_id
+    assert (absolute.latitude, absolute.depth) == (34.05, 7250.0)
+    assert abs(relative.time.ns - ORIGIN_NS - 250_000_000) < 1000
+    assert (relative.latitude, relative.longitude, relative.depth) == (34.051, -118.2525, 7500.0)
+    assert relative.latitude_errors.uncertainty == pytest.approx(0.04 / 111.19)
+    assert relative.depth_errors.uncertainty == 60.0
+    assert str(relative.method_id).endswith("/relocation/double-difference")
+    assert "relative to 23 neighbours" in relative.comments[0].text
+    assert len(absolute.arrivals) == 5

@@ -8,7 +8,7 @@ from typing import get_args
 
 import obspy
 import pytest
-from export_scene import EVENT, EVENTS, ORIGIN_NS, PICKS, make_pick
+from export_scene import EVENT, EVENTS, ORIGIN_NS, PICKS, RELOCATED, make_pick
 from jsonschema import Draft202012Validator
 
 from streamer.association.real_files import read_real_catalogue, read_real_picks
@@ -193,6 +193,16 @@ def test_geojson_has_heights_so_that_depth_is_negative():
     assert early["geometry"]["coordinates"][2] == 400.0
     assert late["properties"]["time_ms"] == ORIGIN_NS // 10**6
     assert "gain" not in early["properties"]
+
+
+def test_geojson_has_the_place_among_relocated_events_beside_the_absolute_one():
+    here, (there,) = (
+        json.loads(exported(events, "geojson", export_events))["features"]
+        for events in ([EVENT], [RELOCATED])
+    )
+    place = there["properties"].pop("relocation")
+    assert [there] == here
+    assert (place["lat"], place["depth_km"], place["neighbours"]) == (34.051, 7.5, 23)
 
 
 def test_hypodd_phases_read_back_in_obspy():
