@@ -119,7 +119,9 @@ class OnsetDetector:
             return onsets
         for phase, trace in enumerate(self._trace):
             first_free = max(first, self._free_from[phase] - self._start)
-            places = first_free + np.flatnonzero(reached[phase, first_free:])
+            places = first_free + reached[phase, first_free:].nonzero()[0]
+            if not len(places):
+                continue
             for peak in places[_stands_out(trace, places)].tolist():
                 if self._is_highest(trace, peak):
                     index = self._start + _centroid(trace, peak, self.separation_samples)

@@ -5,6 +5,7 @@ rises above the noise, on any component. An earthquake has a coda, and is on all
 limits were set so that none of the manual picks at hand is suppressed (docs/picks.md).
 """
 
+import math
 from collections.abc import Iterator
 from enum import StrEnum
 from functools import lru_cache
@@ -54,6 +55,7 @@ _SINE_REST = 0.02  # of the energy: what the sine does not explain
 _SINE_RISES = 4.0  # times the noise
 _SINE_DECAYS = 4.0  # times less energy in the last third than in the first, or the reverse: no
 _SLOW_ORDER = 5
+_STEPS = np.linspace(-1, 1, 11)  # of a trial frequency, on both sides of the best one known
 
 _CLIP_S = (-0.5, 3.0)
 _CLIP_SAMPLES = 3
@@ -77,7 +79,7 @@ def _there(around: Excerpt, start_s: float, stop_s: float) -> Iterator[Floats]:
     """The components that were received all through a part and that are no dead lines."""
     for slot in range(len(around.samples)):
         samples = around.whole(slot, start_s, stop_s)
-        if samples is not None and np.ptp(samples) > 0:
+        if samples is not None and samples.max() > samples.min():
             yield samples
 
 
@@ -87,15 +89,16 @@ def _glitch(around: Excerpt) -> Artefact | None:
     noise_stop = around.part(*_NOISE_S).stop - begin
     first, stop = (at - begin for at in (around.part(*_CAUSE_S).start, around.part(*_CAUSE_S).stop))
     for samples in _there(around, _NOISE_S[0], _CODA_S):
-        change = np.diff(samples)
+        change = samples[1:] - samples[:-1]
         noise = _rms(change[:noise_stop])
-        peak = first + int(np.argmax(np.abs(change[first:stop])))
+        peak = first + int(abs(change[first:stop]).argmax())
         least = _STANDS_OUT if samples[peak : peak + 2].all() else _ZERO_STANDS_OUT
         stands_out = abs(change[peak]) > least * noise > 0
         reach = _CLUSTER if stands_out else 0
         cluster = slice(max(peak - reach, first), peak + reach + 1)
-        rest = np.concatenate([change[first : cluster.start], change[cluster.stop :]])
-        if _rms(rest) > _RISES * noise:
+        before, after = change[first : cluster.start], change[cluster.stop :]
+        rest = (_energy(before) + _energy(after)) / (len(before) + len(after))
+        if rest > (_RISES * noise) ** 2:
             return None
         if stands_out and np.sort(np.abs(change[cluster]))[-3] > _BESIDE * noise:
             return None  # a wave, however short
@@ -114,7 +117,7 @@ def _is_filled(around: Excerpt) -> bool:
         return False  # nearly always
     begin = around.part(*_NOISE_S).start
     noise_stop, first = around.part(*_NOISE_S).stop - begin, around.part(*_CAUSE_S).start - begin
-    changes = [np.abs(np.diff(samples)) for samples in _there(around, _NOISE_S[0], _CODA_S)]
+    changes = [abs(x[1:] - x[:-1]) for x in _there(around, _NOISE_S[0], _CODA_S)]
     stills = [_still(change) for change in changes]
     if not any(still.any() for still in stills):
         return False
@@ -127,11 +130,13 @@ def _is_filled(around: Excerpt) -> bool:
 
 
 def _may_stand_still(around: Excerpt) -> bool:
-    """Whether a component has as many equal neighbours as a filled stretch has at least."""
+    """Whether a component has as many equal samples in a row as a filled stretch has at least."""
     part = around.part(_NOISE_S[0], _CODA_S)
     samples = around.samples[around.valid[:, part.start], part]
-    equal = np.count_nonzero(samples[:, 1:] == samples[:, :-1], axis=1)
-    return bool((equal >= _FLAT_SAMPLES - 1).any())
+    equal = samples[:, 1:] == samples[:, :-1]
+    for _ in range(_FLAT_SAMPLES - 2):
+        equal = equal[:, 1:] & equal[:, :-1]
+    return bool(equal.any())
 
 
 def _still(change: Floats) -> npt.NDArray[np.bool_]:
@@ -142,15 +147,17 @@ def _still(change: Floats) -> npt.NDArray[np.bool_]:
     still = np.zeros(len(change), dtype=bool)
     zero = change == 0
     zeros = int(zero.sum())
-    if zeros < _FLAT_SAMPLES - 1:
+    if not zeros:
         return still
+    first, end = _runs(zero)
+    long = end - first >= _FLAT_SAMPLES - 1
     least_jump = _EDGE * np.median(change[~zero])
     padded = np.concatenate([[0.0], change, [0.0]])
-    for start, stop in zip(*_runs(zero), strict=True):
+    for start, stop in zip(first[long].tolist(), end[long].tolist(), strict=True):
         count = stop - start
         jumps = max(padded[start], padded[stop + 1]) > least_jump
         chance = len(change) * ((zeros - count + 1) / len(change)) ** count
-        if count >= _FLAT_SAMPLES - 1 and (jumps or chance < _CHANCE):
+        if jumps or chance < _CHANCE:
             still[max(start - _CLUSTER - 1, 0) : stop + _CLUSTER + 1] = True
     return still
 
@@ -173,52 +180,60 @@ def _is_sine(around: Excerpt) -> bool:
         after = around.whole(slot, _SINE_BEGINS_S, _SINE_BEGINS_S + length_s)
         if before is None or after is None or len(after) < _SINE_SAMPLES:
             continue
-        noise, signal = _energy(before), _energy(after)
-        if signal < _SINE_RISES**2 * noise:
+        noise, signal = _energy(_without_slow(before)), _without_slow(after)
+        if _energy(signal) < _SINE_RISES**2 * noise:
             continue
-        if not _fits_sine(after, noise):
+        if not _fits_sine(signal, noise):
             return False
         found = True
     return found
 
 
-def _fits_sine(samples: Floats, noise: float) -> bool:
-    """Whether a sine explains the samples but for noise of this energy."""
-    count = len(samples)
-    flat = _without_slow(samples)
-    power = np.abs(np.fft.rfft(flat * np.hanning(count), 4 * count)) ** 2
+def _fits_sine(signal: Floats, noise: float) -> bool:
+    """Whether a sine explains the signal (n,), which has no slow part, but for so much energy."""
+    count = len(signal)
+    first, last = signal[: count // 3], signal[-(count // 3) :]
+    weaker, stronger = sorted((_energy(first), _energy(last)))
+    if stronger > _SINE_DECAYS * weaker:
+        return False  # most
+    power = np.abs(np.fft.rfft(signal * _hann(count), 4 * count)) ** 2
     peak = int(np.argmax(power))
     if not 4 * _SINE_PERIODS <= peak < 1.8 * count:
         return False
     if power[max(peak - 8, 0) : peak + 9].sum() < _SINE_LINE * power.sum():
-        return False
-    first, last = flat[: count // 3], flat[-(count // 3) :]
-    weaker, stronger = sorted((first @ first, last @ last))
-    if stronger > _SINE_DECAYS * weaker:
-        return False  # nearly always by now: the fits below are much more work
+        return False  # nearly all by now: the fits below are much more work
     cycles, least = peak / 4, 0.0
     for width in (0.5, 0.1):
-        trials = cycles + np.linspace(-width, width, 11)
-        rests = _rests(flat, trials)
-        cycles, least = float(trials[int(np.argmin(rests))]), float(rests.min())
-    return least < max(_SINE_REST * float(flat @ flat), 2 * noise)
+        rests = _rests(signal, cycles, width)
+        cycles, least = cycles + width * float(_STEPS[rests.argmin()]), float(rests.min())
+    return least < max(_SINE_REST * _energy(signal), 2 * noise)
 
 
-def _rests(flat: Floats, cycles: Floats) -> Floats:
-    """Energy that sines of so many cycles (m,) do not explain, each alone: (m,)."""
-    phase = 2 * np.pi * np.outer(np.arange(len(flat)), cycles) / len(flat)
-    waves = _without_slow(np.concatenate([np.sin(phase), np.cos(phase)], axis=1))
-    waves = waves.reshape(len(flat), 2, len(cycles)).transpose(2, 1, 0)  # (m, 2, n)
-    product = waves @ flat
-    fitted = np.linalg.solve(waves @ waves.transpose(0, 2, 1), product[..., None])[..., 0]
-    rests: Floats = flat @ flat - (product * fitted).sum(axis=1)
+def _rests(flat: Floats, cycles: float, width: float) -> Floats:
+    """Energy that sines do not explain, each alone: of `cycles` + _STEPS x `width` cycles."""
+    count = len(flat)
+    turns = np.exp(2j * np.pi * cycles / count * np.arange(count)) * _turned(count, width)
+    turns = _without_slow(turns.T).T  # (m, n), cosine and sine
+    both = turns @ flat
+    square = np.einsum("mn,mn->m", turns, turns)
+    size = np.einsum("mn,mn->m", turns, turns.conj()).real
+    # Of the normal equations: energies of cosine and sine, and their product.
+    cc, ss, cs = (size + square.real) / 2, (size - square.real) / 2, square.imag / 2
+    explained = ss * both.real**2 - 2 * cs * both.real * both.imag + cc * both.imag**2
+    rests: Floats = _energy(flat) - explained / (cc * ss - cs * cs)
     return rests
 
 
+@lru_cache(maxsize=64)
+def _turned(count: int, width: float) -> npt.NDArray[np.complex128]:
+    """Turns (m, count) by which the trials of `_rests` differ."""
+    turned: npt.NDArray[np.complex128]
+    turned = np.exp(2j * np.pi * width / count * np.outer(_STEPS, np.arange(count)))
+    return turned
+
+
 def _energy(samples: Floats) -> float:
-    """Of what is not slow."""
-    left = _without_slow(samples)
-    return float(left @ left)
+    return float((samples * samples).sum())  # a product's last digit depends on its place in memory
 
 
 def _without_slow(samples: Floats) -> Floats:
@@ -236,12 +251,17 @@ def _slow(count: int) -> Floats:
     return slow
 
 
+@lru_cache(maxsize=64)
+def _hann(count: int) -> Floats:
+    return np.hanning(count)
+
+
 def _clipped(samples: Floats) -> bool:
     limits = (samples.max(), samples.min())
     if all(np.count_nonzero(samples == limit) < _CLIP_SAMPLES for limit in limits):
         return False  # nearly always
-    reach = np.ptp(samples)
-    change = np.abs(np.diff(samples))
+    reach = limits[0] - limits[1]
+    change = abs(samples[1:] - samples[:-1])
     if reach < _CLIP_LEVELS * change[change > 0].min(initial=np.inf):
         return False
     for limit in limits:
@@ -255,4 +275,4 @@ def _clipped(samples: Floats) -> bool:
 
 
 def _rms(x: Floats) -> float:
-    return float(np.sqrt(np.mean(x * x))) if len(x) else 0.0
+    return math.sqrt(_energy(x) / len(x)) if len(x) else 0.0

@@ -55,27 +55,26 @@ class Excerpt:
 
 def excerpt(track: Track, index: float, known: int) -> Excerpt:
     """Around sample `index` of the network, of data up to its sample `known`."""
-    rate = track.resampler.rate_in
-    ratio = float(rate / track.rate)
+    ratio = track.samples_each
     per_s = BLOCK * ratio
     onset, stop = round(index * ratio), int(known * ratio)
     first = onset - round(BEFORE_S * per_s)
     last = onset + round(AFTER_S * per_s)
-    samples, valid = (
-        np.zeros((SLOT_COUNT, last - first)),
-        np.zeros((SLOT_COUNT, last - first), bool),
-    )
+    samples = np.zeros((SLOT_COUNT, last - first))
+    valid = np.zeros(samples.shape, dtype=bool)
     stop = min(stop, last)
     for slot in range(SLOT_COUNT):
         samples[slot, : stop - first], valid[slot, : stop - first] = track.station.read(
             slot, first, stop
         )
-    return Excerpt(samples, valid, onset - first, per_s, float(rate))
+    return Excerpt(samples, valid, onset - first, per_s, float(track.resampler.rate_in))
 
 
 def marked(track: Track, mark: Mark, first_block: int, stop_block: int) -> bool:
     """Whether samples of any component in these blocks have the mark."""
+    rings = [ring for ring in track.station.rings() if mark in ring.marks]
+    if not rings:
+        return False  # nearly always
     first, _ = track.resampler.input_range(first_block * BLOCK, stop_block * BLOCK)
-    ratio = float(track.resampler.rate_in / track.rate)
-    stop = int(stop_block * BLOCK * ratio)
-    return any(ring.marked(mark, first, stop) for ring in track.station.rings())
+    stop = int(stop_block * BLOCK * track.samples_each)
+    return any(ring.marked(mark, first, stop) for ring in rings)

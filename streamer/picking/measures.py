@@ -65,10 +65,11 @@ def first_motion(around: Excerpt, slot: int) -> tuple[Literal["up", "down"], flo
     if moved is None:
         return None
     noise = moved[: round((NOISE_S[1] - NOISE_S[0]) * around.per_s)]
-    level = float(np.std(noise))
+    mean = float(noise.mean())
+    level = _rms(noise - mean)
     if level == 0:
         return None
-    search = moved[round((MOTION_S[0] - NOISE_S[0]) * around.per_s) :] - float(noise.mean())
+    search = moved[round((MOTION_S[0] - NOISE_S[0]) * around.per_s) :] - mean
     swing = first_swing(search, _LEAVES_NOISE * level)
     probability = polarity_probability(abs(swing) / level)
     if swing == 0 or probability < LEAST_POLARITY_PROB:
@@ -122,4 +123,5 @@ def _period(x: Floats, peak: int, rate_hz: float) -> float | None:
 
 
 def _rms(x: Floats) -> float:
-    return float(np.sqrt(np.mean(x * x)))
+    # Not x @ x: its last digit depends on the place in memory, and picks are the same anywhere.
+    return math.sqrt(float((x * x).sum()) / len(x))

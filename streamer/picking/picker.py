@@ -312,7 +312,8 @@ def _onset_time_ns(track: Track, onset: Onset, component: Component) -> int:
     time_ns = sample_time_ns(whole, track.rate)
     time_ns += round((onset.index - whole) * NS_PER_S / track.rate)
     if component.ring is not None:
-        time_ns += component.ring.offset_ns(int(whole * component.ring.rate / track.rate))
+        resampler = track.resampler
+        time_ns += component.ring.offset_ns(whole * resampler.down // resampler.up)
     return round(time_ns / NS_PER_MS) * NS_PER_MS
 
 

@@ -166,6 +166,7 @@ class Track:
         self.resampler = Resampler(rate, self.rate)
         self._capacity = min(ring.capacity for ring in station.rings())
         self._rate_in = rate.numerator, rate.denominator  # a Fraction is slow
+        self.samples_each = float(rate / self.rate)  # of the rings, for one of the network
         self.next_block = 0  # first block not yet taken from the rings
         self.next_output = 0  # first sample whose probabilities are not yet judged
         self.provisional: list[tuple[Onset, Pick]] = []  # published, not final
@@ -181,6 +182,7 @@ class Track:
         # In samples of the rings: the first one that a pick may still ask for, and the end of the
         # data that completes the next block.
         self._held = self._needed = 0
+        self._held_for = (-1, -1)  # the block and the beginning that `_held` was found for
         self.in_flight = False  # a step was taken whose messages are not made yet
         self.roomy_until_ns = 0  # a record that ends before displaces nothing unread
         self._before = before  # until it is reached
@@ -434,9 +436,13 @@ class Track:
 
     def _hold(self, block: int) -> None:
         """Messages of `block` and later ones are still to be made: what they need stays."""
+        begins = self._begins or 0
+        if self._held_for == (block, begins):
+            return
+        self._held_for = block, begins
         reach = self.context.network + self.context.hop + 1 + LOOK_BACK_BLOCKS
         unread, _ = self.resampler.input_range(block * BLOCK, block * BLOCK + 1)
-        first = max(block - reach, self._begins or 0)
+        first = max(block - reach, begins)
         wanted, _ = self.resampler.input_range(first * BLOCK, first * BLOCK + 1)
         # Half a ring at most: with native sampling of low rates a block is long.
         self._held = max(wanted, unread - self._capacity // 2)

@@ -124,7 +124,7 @@ class ChannelRing:
         self._bridge_samples = int(rules.bridge_s * rate)
         self._quality_min = rules.timing_quality_min
         self._leap_seconds = leap_seconds or LeapSeconds()
-        self._marks: dict[Mark, Spans] = {}
+        self.marks: dict[Mark, Spans] = {}  # where, by kind
         self._samples: npt.NDArray[np.generic] = np.zeros(capacity_samples, dtype=np.int32)
         self._valid = np.zeros(capacity_samples, dtype=bool)
         self._whole_from = 0  # all that the ring holds from this index on is valid
@@ -165,7 +165,7 @@ class ChannelRing:
 
     def marked(self, mark: Mark, first: int, stop: int) -> bool:
         """Whether any of the indices [first, stop) has this mark."""
-        return mark in self._marks and self._marks[mark].meets(first, stop)
+        return mark in self.marks and self.marks[mark].meets(first, stop)
 
     def _tolerance_ns(self) -> int:
         return continuity_tolerance_ns(self.rate)
@@ -178,7 +178,7 @@ class ChannelRing:
         return self._leap_seconds.grid_ns(record.start_ns, end_ns, self._tolerance_ns())
 
     def _mark(self, mark: Mark, first: int, stop: int) -> None:
-        self._marks.setdefault(mark, Spans()).add(first, stop)
+        self.marks.setdefault(mark, Spans()).add(first, stop)
 
     def _mark_all(self, first: int, record: Record) -> None:
         """What the header says is true of all samples of a record."""
@@ -243,7 +243,7 @@ class ChannelRing:
     def _held(self, first: int, stop: int) -> npt.NDArray[np.bool_]:
         """Which positions were received; what was interpolated gives way to what comes late."""
         held = self._valid[np.arange(first, stop) % self.capacity]
-        for a, b in self._marks.get(Mark.INTERPOLATED, ()):
+        for a, b in self.marks.get(Mark.INTERPOLATED, ()):
             held[max(a - first, 0) : max(b - first, 0)] = False
         return held
 
@@ -384,8 +384,8 @@ class ChannelRing:
         self._samples[slots] = samples
         self._valid[slots] = True
         first, stop = int(positions[0]), int(positions[-1]) + 1
-        if Mark.INTERPOLATED in self._marks:
-            self._marks[Mark.INTERPOLATED].remove(first, stop)
+        if Mark.INTERPOLATED in self.marks:
+            self.marks[Mark.INTERPOLATED].remove(first, stop)
         self._note_offset(first, stop, offset_ns)
 
     def _note_offset(self, first: int, stop: int, offset_ns: int) -> None:
