@@ -73,18 +73,20 @@ def played(
                     while window.advance(newest_ns - LAG_NS):
                         continue
                 window.save()
-            yield sent(store)
+            yield from unsent(store)
         with store.transaction():
             while window.advance(newest_ns + 3600 * 10**9):
                 continue
-        yield sent(store)
+        yield from unsent(store)
         store.close()
 
 
-def sent(store: Store) -> list[Unsent]:
+def unsent(store: Store) -> Iterator[list[Unsent]]:
+    """What is to be sent now, once; then it is sent."""
     rows = store.unsent(10**6)
-    store.sent(rows[-1].n if rows else 0)
-    return rows
+    yield rows
+    if rows:
+        store.sent(rows[-1].n)
 
 
 def stream(
