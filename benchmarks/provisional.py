@@ -145,7 +145,7 @@ def read(record: Record, shift: int, artifact: Artifact, silent_blocks: int = 0)
     samples = take(record.samples, shift, shift + count * BLOCK)
     recorded = blocks(samples)
     x = normalise(samples, recorded, card.preprocess)
-    before = np.zeros((RISE_BLOCKS * BLOCK, len(x)), dtype=np.float32)
+    before = np.zeros((x.shape[0], RISE_BLOCKS * BLOCK), dtype=np.float32)
     sighted = sighted_blocks(samples)
     final = probability(artifact.model, samples, card.preprocess)
     onsets = _sighted(find_onsets(final, card.thresholds, card.separation_samples), sighted)
@@ -168,7 +168,7 @@ def read(record: Record, shift: int, artifact: Artifact, silent_blocks: int = 0)
     return Recording(
         **_belonging(record, artifact),
         separation_samples=card.separation_samples,
-        rises=rise(liveliness(np.concatenate([before, x.T]))),
+        rises=rise(liveliness(np.concatenate([before, x], axis=1))),
         loud=np.abs(x).reshape(len(x), -1, BLOCK).max(axis=(0, 2)),
         quiet=_quiet_blocks(record, shift, count),
         recorded=np.any(recorded, axis=0),

@@ -38,11 +38,11 @@ Floats = npt.NDArray[np.float32]
 
 
 def liveliness(samples: Floats) -> Floats:
-    """Mean absolute difference over 50 ms within each block: (..., n x 100, C) -> (..., n, C)."""
-    blocks = samples.reshape(*samples.shape[:-2], -1, BLOCK, samples.shape[-1])
-    difference = np.abs(blocks[..., _LAG:, :] - blocks[..., :-_LAG, :])
-    mean: Floats = difference.mean(axis=-2)
-    return mean
+    """Mean absolute difference over 50 ms within each block: (..., C, n x 100) -> (..., n, C)."""
+    blocks = samples.reshape(*samples.shape[:-1], -1, BLOCK)
+    difference = blocks[..., _LAG:] - blocks[..., :-_LAG]
+    mean: Floats = np.abs(difference, out=difference).mean(axis=-1)
+    return mean.swapaxes(-1, -2)
 
 
 def rise(lively: Floats) -> Floats:

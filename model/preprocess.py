@@ -108,12 +108,13 @@ def normalise_next(
         x, energy = np.where(silent[..., None], 0.0, x), np.where(silent, 0.0, energy)
     memory = np.s_[..., -2 * config.memory_blocks :]
     before, after, remembered[memory] = _noise_level(energy / BLOCK, ok, config, state[memory])
-    level = before[..., None] + (after - before)[..., None] * _RAMP
-    with np.errstate(divide="ignore", invalid="ignore"):
-        y = config.gain * x / level
-    if not level.all():
-        y = np.where(level > 0, y, 0.0)
-    return _arcsinh(y).astype(np.float32).reshape(*ok.shape[:-1], -1), remembered
+    unit = (after - before)[..., None] / config.gain * _RAMP
+    unit += (before / config.gain)[..., None]
+    if before.all() and after.all():
+        y = np.divide(x, unit, out=unit)
+    else:
+        y = np.divide(x, unit, out=np.zeros_like(x), where=unit > 0)
+    return _arcsinh(y).reshape(*ok.shape[:-1], -1), remembered
 
 
 def constant(samples: npt.ArrayLike) -> npt.NDArray[np.bool_]:
@@ -129,11 +130,17 @@ def constant(samples: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     return still
 
 
-def _arcsinh(x: Floats) -> Floats:
-    """By vectorised functions, several times faster; its error is that of double precision at 1."""
-    size = np.abs(x)
-    y: Floats = np.copysign(np.log(size + np.sqrt(size * size + 1)), x)
-    return y
+_HUGE = 1e18  # its square is finite in float32
+
+
+def _arcsinh(x: Floats) -> npt.NDArray[np.float32]:
+    """By functions that are vectorised on all processors; its error is that of float32 at 1."""
+    single = np.clip(x, -_HUGE, _HUGE, dtype=np.float32, casting="same_kind")
+    size = np.abs(single)
+    root = size * size
+    root += 1
+    y: npt.NDArray[np.float32] = np.log(np.add(np.sqrt(root, out=root), size, out=root), out=root)
+    return np.copysign(y, single, out=y)  # type: ignore[no-any-return]
 
 
 def _subtract_running_mean(x: Floats, ok: Flags, state: Floats) -> tuple[Floats, Floats]:
@@ -145,7 +152,9 @@ def _subtract_running_mean(x: Floats, ok: Flags, state: Floats) -> tuple[Floats,
     begins = recorded[..., :-1] == 0
     if begins.any():
         tail[..., :-1, :] = np.where(begins[..., None], x[..., :1] * _AHEAD, tail[..., :-1, :])
-    x = x - (head + tail[..., :-1, :]) / BLOCK
+    head += tail[..., :-1, :]
+    head /= BLOCK
+    x = np.subtract(x, head, out=head)
     return (x if ok.all() else np.where(ok[..., None], x, 0.0)), left
 
 

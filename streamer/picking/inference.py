@@ -119,7 +119,7 @@ class Inference:
             samples, valid, self._preprocess, self._normaliser[rows]
         )
         x = np.ascontiguousarray(prepared.transpose(0, 2, 1))
-        wanted = self._wanted(rows, x) if self._previews else None
+        wanted = self._wanted(rows, prepared) if self._previews else None
         probability, previewed = self._run(rows, x, wanted)
         previews = _by_step(batch, wanted, previewed)
         known = np.concatenate([self._valid[rows], valid], axis=2)
@@ -169,9 +169,12 @@ class Inference:
         final, early = (torch.sigmoid(each).transpose(0, 1).contiguous().numpy() for each in logits)
         return final, early
 
-    def _wanted(self, rows: npt.NDArray[np.int64], x: Floats) -> npt.NDArray[np.int64]:
-        """Where previews are wanted, (K, 2): new blocks in which something may have begun."""
-        lively = np.concatenate([self._lively[rows], liveliness(x)], axis=1)
+    def _wanted(self, rows: npt.NDArray[np.int64], prepared: Floats) -> npt.NDArray[np.int64]:
+        """Where previews are wanted, (K, 2): new blocks in which something may have begun.
+
+        prepared: (B, 3, T) normalised samples.
+        """
+        lively = np.concatenate([self._lively[rows], liveliness(prepared)], axis=1)
         self._lively[rows] = lively[:, -RISE_BLOCKS:]
         return np.argwhere(rises(lively))
 

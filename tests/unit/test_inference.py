@@ -342,7 +342,7 @@ def test_previews_are_the_plain_forward_at_the_ends_of_blocks_that_rise(inferenc
     valid[:, 20:23] = False
     found = answers(inference, steps_of(new_track(inference, [(0, 20), (23, LENGTH_S)]), size))
     x = prepared(valid)
-    lively = np.concatenate([np.zeros((RISE_BLOCKS, 3), np.float32), liveliness(x.T)])
+    lively = np.concatenate([np.zeros((RISE_BLOCKS, 3), np.float32), liveliness(x)])
     expected = set((np.flatnonzero(rises(lively)) + 1).tolist())
     assert found.previews.keys() == expected
     assert {11, 18, 32} <= expected

@@ -32,7 +32,7 @@ def silence(blocks: int = RISE_BLOCKS, components: int = 3) -> np.ndarray:
 def passed(samples: np.ndarray) -> list[int]:
     """The blocks of (n x 100, C) that hold a beginning; nothing was recorded before them."""
     whole = np.concatenate([silence(components=samples.shape[1]), samples])
-    return np.flatnonzero(rises(liveliness(whole))).tolist()
+    return np.flatnonzero(rises(liveliness(whole.T))).tolist()
 
 
 @pytest.mark.parametrize("components", [1, 3])
@@ -95,15 +95,16 @@ def test_components_count_together():
 def test_liveliness_is_that_of_frequencies_of_onsets():
     """The mean difference over 50 ms: all of 10 Hz, a tenth of 0.3 Hz, nothing of an offset."""
     time_s = np.arange(10 * BLOCK) / 100
-    lively = {hz: liveliness(np.sin(2 * np.pi * hz * time_s)[:, None]).mean() for hz in (0.3, 10.0)}
+    lively = {hz: liveliness(np.sin(2 * np.pi * hz * time_s)[None]).mean() for hz in (0.3, 10.0)}
     assert lively[10.0] == pytest.approx(4 / np.pi, rel=0.05)
     assert lively[0.3] < 0.1 * lively[10.0]
-    assert not liveliness(np.full((3, 4 * BLOCK, 2), 7.0)).any()
+    assert not liveliness(np.full((3, 2, 4 * BLOCK), 7.0)).any()
 
 
 def test_stations_of_one_call_do_not_touch_each_other():
     samples = np.stack([noise(9, seed=n) for n in range(4)])
     samples[2, 7 * BLOCK :] *= 5
+    samples = samples.swapaxes(1, 2)
     together = liveliness(samples)
     assert together.shape == (4, 9, 3)
     for n in range(4):

@@ -107,8 +107,8 @@ def test_what_is_read_are_the_picks_of_the_evaluation_and_the_gate_of_the_daemon
     assert [(o.phase, o.index, o.probability) for o in read.final] == picks
 
     x = normalise(later.samples, blocks(later.samples), artifact.card.preprocess)
-    silence = np.zeros((RISE_BLOCKS * BLOCK, 3), dtype=np.float32)
-    opened = rises(liveliness(np.concatenate([silence, x.T])))
+    silence = np.zeros((3, RISE_BLOCKS * BLOCK), dtype=np.float32)
+    opened = rises(liveliness(np.concatenate([silence, x], axis=1)))
     np.testing.assert_array_equal(read.gate(study.Rule()), opened)
     assert study.Rule().rise == RISE
     assert opened[30]
