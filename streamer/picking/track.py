@@ -243,10 +243,11 @@ class Track:
         start, stop = first * BLOCK, (first + blocks) * BLOCK
         raw_start, raw_stop = self.resampler.input_range(start, stop)
         raw = np.empty((SLOT_COUNT, raw_stop - raw_start))
-        received = np.zeros((SLOT_COUNT, blocks), dtype=bool)
+        received = np.ones((SLOT_COUNT, blocks), dtype=bool)
+        whole = False
         for slot, samples in enumerate(raw):
             if self.station.read_into(slot, raw_start, raw_stop, samples):
-                received[slot] = True
+                whole = True
             else:
                 _, valid = self.station.read(slot, raw_start, raw_stop)
                 received[slot] = self._received_blocks(valid, first, first + blocks, raw_start)
@@ -267,7 +268,7 @@ class Track:
         self.in_flight = True
         self._hold(first)
         self._move_to(first + blocks)
-        if received[:, -1].any():  # nearly always
+        if whole or received[:, -1].any():  # nearly always
             self._empty_blocks = 0
             return step
         recorded = np.flatnonzero(received.any(axis=0))

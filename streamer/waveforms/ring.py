@@ -121,6 +121,9 @@ class ChannelRing:
         self.rate = rate
         self.capacity = capacity_samples
         self.end = 0  # index after the newest sample; 0 before the first record
+        self._timed_end = self._timed_end_ns = 0  # the last `end` whose time was asked for
+        # Less than what rounds to another index.
+        self._surely_ns = NS_PER_S * 3 * rate.denominator // (8 * rate.numerator)
         self._bridge_samples = int(rules.bridge_s * rate)
         self._quality_min = rules.timing_quality_min
         self._leap_seconds = leap_seconds or LeapSeconds()
@@ -143,12 +146,14 @@ class ChannelRing:
         One sample early is an overlap, and no jitter of the clock, if it repeats the last sample.
         """
         start_ns = self._grid_ns(record) if self._leap_seconds.ahead_ns else record.start_ns
+        if self.end and abs(start_ns - self._end_ns()) < self._surely_ns:
+            return self.end  # nearly always
         index = sample_index(start_ns, self.rate)
         if abs(index - self.end) != 1:
             return index
         if index < self.end and self._samples[index % self.capacity] == record.samples[0]:
             return index
-        deviation_ns = abs(start_ns - sample_time_ns(self.end, self.rate))
+        deviation_ns = abs(start_ns - self._end_ns())
         return self.end if deviation_ns <= self._tolerance_ns() else index
 
     def write(self, record: Record) -> Arrival:
@@ -174,8 +179,13 @@ class ChannelRing:
         """Time of the first sample on the grid: POSIX time, but for leap seconds."""
         if not self._leap_seconds.ahead_ns:
             return record.start_ns
-        end_ns = sample_time_ns(self.end, self.rate)
-        return self._leap_seconds.grid_ns(record.start_ns, end_ns, self._tolerance_ns())
+        return self._leap_seconds.grid_ns(record.start_ns, self._end_ns(), self._tolerance_ns())
+
+    def _end_ns(self) -> int:
+        """Time of the grid position `end`."""
+        if self._timed_end != self.end:
+            self._timed_end, self._timed_end_ns = self.end, sample_time_ns(self.end, self.rate)
+        return self._timed_end_ns
 
     def _mark(self, mark: Mark, first: int, stop: int) -> None:
         self.marks.setdefault(mark, Spans()).add(first, stop)
@@ -328,7 +338,7 @@ class ChannelRing:
         )
 
     def _append(self, record: Record) -> None:
-        first, count = self.end, len(record.samples)
+        first, count, offset_ns = self.end, len(record.samples), record.start_ns - self._end_ns()
         slot, before = self._place(first, count)
         self._samples[slot : slot + before] = record.samples[:before]
         self._valid[slot : slot + before] = True
@@ -336,7 +346,7 @@ class ChannelRing:
             self._samples[: count - before] = record.samples[before:]
             self._valid[: count - before] = True
         self.end = first + count
-        self._note_offset(first, self.end, record.start_ns - sample_time_ns(first, self.rate))
+        self._note_offset(first, self.end, offset_ns)
 
     def _whole(self, first: int, stop: int) -> bool:
         """Whether `first` to `stop` lie in what was received since the last gap."""

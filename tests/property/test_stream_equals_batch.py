@@ -31,9 +31,9 @@ T0_S = 1_600_000_000
 LENGTH_S = 150
 NETWORK = MSNetConfig(channels=(4, 8, 8, 8))
 PREPROCESS = PreprocessConfig(memory_blocks=9)
-# What a restart cannot know: noise level, context of the network, blind blocks, filter; and the P
-# that an early S needs before it.
-WARM_UP_S = PREPROCESS.history_blocks + NETWORK.context_blocks + 4 + S_AFTER_P_SAMPLES // 100
+# What a restart cannot know: noise level, context of the network, blind blocks, filter.
+WARM_UP_S = PREPROCESS.history_blocks + NETWORK.context_blocks + 4
+EARLY_S_S = S_AFTER_P_SAMPLES // 100  # nor the P that an early S needs before it
 WINDOW_WARM_UP_S = 23 + 4  # what a window has before the last sample that it is for
 
 KINDS = [("new", 0), ("new", 1), ("update", 0), ("update", 1), ("retract", 1)]  # status, final
@@ -171,7 +171,7 @@ def reference(request: pytest.FixtureRequest, tmp_path_factory, seisbench_cache)
     """One record per stretch, one long step after the other."""
     if request.param == "msnet":
         picking = PickingConfig(weights=own_weights(tmp_path_factory.mktemp("weights")))
-        warm_up_s = WARM_UP_S
+        warm_up_s = WARM_UP_S + EARLY_S_S
     else:
         picking = PickingConfig(model=write_weights(seisbench_cache, "PhaseNet"))
         warm_up_s = WINDOW_WARM_UP_S
