@@ -281,7 +281,8 @@ class Best:
         nodes = len(grid.lat)
         node = kernels.search(
             t_s, self._early_s, self._late_s, self.rules.least_gain, grid.stations, grid.offsets,
-            grid.missing, grid.near, picks, peak, sigma_s, rough_peak, score[:nodes], part[:nodes],
+            grid.spans, grid.missing, grid.near, picks, peak, sigma_s, rough_peak, score[:nodes],
+            part[:nodes],
         )  # fmt: skip
         if node == NO_NODE:
             return None
@@ -295,7 +296,7 @@ class Best:
             origin,
             smears * self._smear_s,
             self._ground,
-            self.errors,
+            self._errors,
             picks,
             me,
             self.rules.near_detection,
@@ -404,17 +405,16 @@ class Best:
         stations = np.sort(np.argsort(here[0], kind="stable")[:SEARCHED])
         travel_s, distance = kernels.grid_paths(lat, lon, depth_km[inside], stations, self._ground)
         p_travel_s = travel_s[np.searchsorted(stations, station), P].copy()
-        missing = np.zeros(distance.shape, np.float32)
-        n_near = min(NEAR, len(stations))
-        nearest = np.argpartition(distance, n_near - 1, axis=0)[:n_near]
-        np.put_along_axis(missing, nearest, np.float32(NEAR_SILENT), axis=0)
-        is_near = missing != 0
+        is_near = kernels.nearest(distance, min(NEAR, len(stations)))
+        missing = is_near * np.float32(NEAR_SILENT)
         near = np.stack(
             [is_near.argmax(axis=1), is_near.shape[1] - is_near[:, ::-1].argmax(axis=1)], axis=1
         )
         near[~is_near.any(axis=1)] = 0
+        offsets = travel_s - p_travel_s
+        spans = np.stack([offsets.min(axis=2), offsets.max(axis=2)], axis=2)
         return _Grid(
-            lat, lon, depth_km[inside], stations, travel_s - p_travel_s, missing, near, p_travel_s
+            lat, lon, depth_km[inside], stations, offsets, spans, missing, near, p_travel_s
         )
 
 
@@ -465,7 +465,8 @@ def _place(origin: Floats) -> Place:
 class _Grid:
     """Nodes around a station: position [node], stations used [slot], P time from it [node].
 
-    Travel times less that, what a missing pick is worth, and where: as `search` takes them.
+    Travel times less that, their limits, what a missing pick is worth, and where: as `search` takes
+    them.
     """
 
     lat: Floats
@@ -473,6 +474,7 @@ class _Grid:
     depth_km: Floats
     stations: Ints
     offsets: kernels.Singles
+    spans: kernels.Singles
     missing: kernels.Singles
     near: Ints
     p_travel_s: kernels.Singles

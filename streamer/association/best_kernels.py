@@ -24,6 +24,7 @@ NU_PEAK = 0.375
 INFORMATION = (NU + 1) / (NU + 3)  # on a location, per pick, against that of normal errors
 # Picks farther from their prediction than this many sigma are no picks of the event.
 WIDEST_SIGMA = 4.5
+LEAST_TO_MOVE = 4  # picks that fix time and place
 NO_PICK = -1
 NO_NODE = -1
 FREE = -1
@@ -167,6 +168,7 @@ def search(
     least: float,
     stations: Ints,
     offsets: Singles,
+    spans: Singles,
     missing: Singles,
     near: Ints,
     picks: Picks,
@@ -180,9 +182,10 @@ def search(
 
     NO_NODE if the free picks of the window (`early_s`, `late_s`, `sharp_peak`: see `window`) cannot
     be worth `least`. `offsets` [slot, phase, node] are travel times to `stations` [slot] less that
-    of P to the initiating one. A free pick with residual r is worth value + peak - r^2 / 2 sigma^2,
-    if that is more than none: `missing` [slot, node], 0 but for nodes that the station is near, all
-    of which lie from `near` [slot, 0] to `near` [slot, 1]. Fills `score` [node].
+    of P to the initiating one, `spans` [slot, phase] the least and greatest of them. A free pick
+    with residual r is worth value + peak - r^2 / 2 sigma^2, if that is more than none: `missing`
+    [slot, node], 0 but for nodes that the station is near, all of which lie from `near` [slot, 0]
+    to `near` [slot, 1]. Fills `score` [node].
     """
     ranges = np.empty((2, len(picks.alive), 2), np.int64)
     if window(picks, t_s, early_s, late_s, sharp_peak, ranges) < least:
@@ -194,6 +197,7 @@ def search(
             continue
         first, end = near[slot]
         silent, score_near = missing[slot, first:end], score[first:end]
+        least_worth = silent[0] if first < end else np.float32(0)
         for phase in range(2):
             delays = offsets[slot, phase]
             sharp = np.float32(0.5 / sigma_s[phase] ** 2)
@@ -203,6 +207,10 @@ def search(
                     continue
                 delay = np.float32(picks.times_s[j] - t_s)
                 top = np.float32(picks.value[j] + peak[phase])
+                early, late = spans[slot, phase, 0] - delay, delay - spans[slot, phase, 1]
+                residual = max(early, late, np.float32(0))
+                if top - sharp * residual * residual <= least_worth:
+                    continue  # at no node is it worth more than none
                 for node in range(len(part)):
                     residual = delay - delays[node]
                     part[node] = max(worth[node], top - sharp * residual * residual)
@@ -278,11 +286,12 @@ def predict(origin: Floats, ground: Ground, fit: Fit) -> None:
 
 
 @compiled
-def choose(time_s: float, smear_s: float, errors: Errors, picks: Picks, me: int, fit: Fit) -> None:
-    """The most likely pick, free or owned by `me`, for each predicted arrival.
+def choose(time_s: float, smear_s: float, errors: Errors, picks: Picks, me: int, fit: Fit) -> int:
+    """The most likely pick, free or owned by `me`, for each predicted arrival; their number.
 
     `smear_s` widens the windows, for S twice as much, while the origin is rough.
     """
+    n_chosen = 0
     for phase in range(fit.chosen.shape[0]):
         for i in range(fit.chosen.shape[1]):
             travel = fit.travel_s[phase, i]
@@ -309,6 +318,8 @@ def choose(time_s: float, smear_s: float, errors: Errors, picks: Picks, me: int,
                         fit.residual_s[phase, i] = residual
                         fit.log_density[phase, i] = log_density
                 j += 1
+            n_chosen += fit.chosen[phase, i] != NO_PICK
+    return n_chosen
 
 
 @compiled
@@ -380,20 +391,15 @@ def numbers(used: Flags) -> tuple[int, int, int]:
 
 
 @compiled
-def own(owner: Ints, me: int, fit: Fit) -> Ints:
-    """Make `me` own the picks that the fit uses, and no others; their places."""
+def own(owner: Ints, me: int, fit: Fit) -> None:
+    """Make `me` own the picks that the fit uses, and no others."""
     for j in range(len(owner)):
         if owner[j] == me:
             owner[j] = FREE
-    places = np.empty(fit.used.size, np.int64)
-    n = 0
     for phase in range(fit.used.shape[0]):
         for i in range(fit.used.shape[1]):
             if fit.used[phase, i]:
-                places[n] = fit.chosen[phase, i]
-                owner[places[n]] = me
-                n += 1
-    return places[:n]
+                owner[fit.chosen[phase, i]] = me
 
 
 @compiled
@@ -454,7 +460,7 @@ def move(
                 right[a] += weight * row[a] * residual
                 for b in range(4):
                     normal[a, b] += weight * row[a] * row[b]
-    if n < 4:
+    if n < LEAST_TO_MOVE:
         return 0.0
     for a in range(1, 4):
         normal[a, a] += 1 / depth_scale_km**2
@@ -561,17 +567,44 @@ def refine(
 
     Changes `origin`; `fit` is that of the final one.
     """
-    moved_km, gain = math.inf, 0.0
+    moved_km, gain, too_few = math.inf, 0.0, False
     for n in range(len(smears_s)):
+        # Most origins are of noise and stay where they are, for less than four picks want them:
+        # then the narrowest windows, which hold no more picks, are all that matters.
+        if too_few and smears_s[n] != smears_s[-1]:
+            continue
         if n > 0:
             moved_km = move(origin, ground, fit, longest_km, depth_scale_km)
-        # Most origins are of noise and stay where they are, for less than four picks want them.
         if moved_km != 0:
             predict(origin, ground, fit)
         if moved_km != 0 or smears_s[n] != smears_s[n - 1]:
-            choose(origin[0], smears_s[n], errors, picks, me, fit)
-            gain = weigh(p_near, p_far, picks.alive, fit)
+            n_chosen = choose(origin[0], smears_s[n], errors, picks, me, fit)
+            too_few = n_chosen < LEAST_TO_MOVE
+            if too_few and smears_s[n] != smears_s[-1]:
+                fit.used[:] = False
+            else:
+                gain = weigh(p_near, p_far, picks.alive, fit)
     return gain + log_share(searched_km3, fit)
+
+
+@compiled
+def nearest(distance_km: Singles, n: int) -> Flags:
+    """Which `n` of the slots are nearest to a node, [slot, node]."""
+    near = np.zeros(distance_km.shape, np.bool_)
+    slots = np.empty(n, np.int64)
+    for node in range(distance_km.shape[1]):
+        for slot in range(distance_km.shape[0]):
+            # Those nearest so far in order of distance: the last one makes room.
+            at = min(slot, n)
+            while at > 0 and distance_km[slot, node] < distance_km[slots[at - 1], node]:
+                if at < n:
+                    slots[at] = slots[at - 1]
+                at -= 1
+            if at < n:
+                slots[at] = slot
+        for at in range(n):
+            near[slots[at], node] = True
+    return near
 
 
 @compiled

@@ -340,9 +340,9 @@ class Fast:
     def _keep_fit(self, number: int, origin: Floats, gain: float) -> None:
         """Make what was just refined the state of an open event."""
         event, fit, errors = self.open[number], self.best.fit, self.best.errors
-        chosen = kernels.own(self._buffer.owner, number, fit)
+        kernels.own(self._buffer.owner, number, fit)
         event.origin, event.gain, event.begins_s = origin, gain, float(origin[0])
-        event.picks = [self._buffer.names[j] for j in chosen.tolist()]
+        event.picks = [self._buffer.names[j] for j in fit.chosen[fit.used].tolist()]
         event.arrival_s = origin[0] + fit.travel_s + errors.static_s
         event.sigma_s = fit.sigma_s.copy()
         has_enough = self.best.has_enough(origin)

@@ -6,6 +6,7 @@ if nothing had happened.
 """
 
 import json
+import math
 import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator
@@ -98,6 +99,7 @@ class Store:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._prepare(path)
+            self._names = self._pick_names()
             self._owner = uuid.uuid4().hex
             self.put_meta({"owner": self._owner})
         except sqlite3.OperationalError as error:
@@ -133,17 +135,24 @@ class Store:
             yield
         except BaseException:
             self._db.execute("ROLLBACK")
+            self._names = self._pick_names()
             raise
         self._db.execute("COMMIT")
 
     def pick(self, name: str) -> StoredPick | None:
         """The newest state of a pick."""
-        found = self._db.execute(f"SELECT {_PICK} FROM picks WHERE id = ?", (name,)).fetchone()
-        return _stored(found) if found else None
+        if name not in self._names:
+            return None  # as almost always
+        query = f"SELECT {_PICK} FROM picks WHERE id = ?"
+        return _stored(self._db.execute(query, (name,)).fetchone())
+
+    def _pick_names(self) -> set[str]:
+        return {name for (name,) in self._db.execute("SELECT id FROM picks")}
 
     def put_pick(self, pick: StoredPick) -> None:
         """Keep this state of a pick."""
         row = pick.row
+        self._names.add(row.id)
         amp = None if row.amp != row.amp else row.amp
         self._db.execute(
             "INSERT OR REPLACE INTO picks (id, rev, final, gone, net, sta, phase, t_ns, prob, amp,"
@@ -154,8 +163,8 @@ class Store:
 
     def picks_of_block(self, block: int) -> list[PickRow]:
         """The picks of a block that settled events may use."""
-        query = f"SELECT {_PICK} FROM picks WHERE block = ? AND final AND NOT gone"
-        return [_stored(found).row for found in self._db.execute(query, (block,))]
+        query = f"SELECT {_ROW} FROM picks WHERE block = ? AND final AND NOT gone"
+        return [_row(*found) for found in self._db.execute(query, (block,))]
 
     def picks_in_use(self, since_ns: int) -> list[StoredPick]:
         """Picks from a time on that open events may use."""
@@ -244,6 +253,8 @@ class Store:
 
     def forget(self, before_ns: int, before_block: int, kept_runs: Iterable[int]) -> None:
         """Drop picks, runs and events of before a time, but for some runs."""
+        names = self._db.execute("SELECT id FROM picks WHERE t_ns < ?", (before_ns,))
+        self._names.difference_update(name for (name,) in names)
         self._db.execute("DELETE FROM picks WHERE t_ns < ?", (before_ns,))
         self._db.execute("DELETE FROM events WHERE t_ns < ?", (before_ns,))
         kept = set(kept_runs)
@@ -256,10 +267,16 @@ class Store:
         self._db.execute("DELETE FROM tallies WHERE block < ?", (before_block,))
 
 
-_PICK = "id, rev, final, gone, net, sta, phase, t_ns, prob, amp, block, value"
+_ROW = "net, sta, phase, t_ns, prob, amp, id"
+_PICK = f"rev, final, gone, block, value, {_ROW}"
 
 
 def _stored(found: tuple[Any, ...]) -> StoredPick:
-    name, rev, final, gone, net, sta, phase, t_ns, prob, amp, block, value = found
-    row = PickRow((net, sta), phase, t_ns, prob, float("nan") if amp is None else amp, name)
-    return StoredPick(row, rev, bool(final), bool(gone), block, value)
+    rev, final, gone, block, value, *row = found
+    return StoredPick(_row(*row), rev, bool(final), bool(gone), block, value)
+
+
+def _row(
+    net: str, sta: str, phase: str, t_ns: int, prob: float, amp: float | None, name: str
+) -> PickRow:
+    return PickRow((net, sta), phase, t_ns, prob, math.nan if amp is None else amp, name)
