@@ -3,7 +3,8 @@
     find_files     names, folders and globs -> the files themselves, each once
     read_records   one file -> its records; what cannot be read is rejected, counted and logged
     read_archive   many files -> their records
-    read_extents   many files -> channels and times of their records
+    read_stretches one file -> its records, joined to stretches where they are alike
+    read_extents   many files -> channels and times of their records or stretches
     pack           many files -> miniSEED 2 records of 512 bytes, by start time
 
 miniSEED goes through `records.scan_file`; every other format goes through obspy.
@@ -27,10 +28,12 @@ from streamer.waveforms.records import (
     RECORD_BYTES,
     Extent,
     Record,
+    Stretch,
     decode_header,
     encode,
     scan_file,
     scan_headers,
+    scan_stretches,
 )
 
 log = structlog.get_logger()
@@ -80,6 +83,12 @@ def read_records(path: Path, on_reject: Reject | None = None) -> Iterator[Record
         yield record
 
 
+def read_stretches(path: Path, on_reject: Reject | None = None) -> Iterator[Record | Stretch]:
+    """As `read_records`, with the consecutive records that are alike as stretches."""
+    for _, found in _scan(path, on_reject, scan_stretches):
+        yield found
+
+
 def read_archive(
     paths: Iterable[str | Path], on_reject: Reject | None = None
 ) -> Iterator[tuple[Path, Record]]:
@@ -95,7 +104,7 @@ def read_archive(
 def read_extents(
     paths: Iterable[str | Path], on_reject: Reject | None = None
 ) -> Iterator[tuple[Path, Extent]]:
-    """What `read_archive` gives, without the samples; of miniSEED it looks at headers only.
+    """What `read_archive` gives, in stretches, without samples; of miniSEED it reads headers only.
 
     Samples that are corrupt are found when they are read; all is logged then. Raises as
     `read_archive`.
@@ -185,11 +194,22 @@ def _scan(
 ) -> Iterator[tuple[bytes | None, _Found | Record]]:
     """(raw miniSEED record or None, what `scan` gives for it) of one file; see `read_records`."""
     reasons = _Rejections(path, on_reject)
+    early: list[str] = []  # of no interest unless the file is miniSEED
+    told = early.append
+
+    def reject(reason: str) -> None:
+        told(reason)
+
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty; delete it or fetch it again")
-        if next(scan(path, lambda reason: None), None) is not None:
-            yield from scan(path, reasons.add)
+        found = scan(path, reject)
+        if (first := next(found, None)) is not None:
+            told = reasons.add
+            for reason in early:
+                told(reason)
+            yield first
+            yield from found
         else:
             for record in _foreign_records(path, reasons.add):
                 yield None, record

@@ -4,9 +4,10 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -24,7 +25,8 @@ from pymseed import (
 from streamer.errors import DataError
 from streamer.seedid import Nslc
 from streamer.timebase import NS_PER_S, as_rate
-from streamer.waveforms.unpack import read_header, unpack
+from streamer.waveforms.alike import Rows
+from streamer.waveforms.unpack import Samples, read_header, unpack, unpack_row
 
 PIECE_S = (
     10  # longest run that enters a ring at once: components advance together, no ring overflows
@@ -56,10 +58,14 @@ _ENCODING = {
 
 
 class Extent(NamedTuple):
-    """The channel of a record, and the half-open range of UTC ns that it covers."""
+    """The channel of a record or of a stretch, and the half-open range of UTC ns that it covers.
+
+    `last_ns` is where the last record begins.
+    """
 
     nslc: Nslc
     start_ns: int
+    last_ns: int
     end_ns: int
 
 
@@ -78,7 +84,7 @@ class Record:
     nslc: Nslc
     start_ns: int
     rate: Fraction
-    samples: npt.NDArray[np.int32] | npt.NDArray[np.float32] | npt.NDArray[np.float64]
+    samples: Samples
     flags: int = 0
     timing_quality: int = NOT_KNOWN
 
@@ -92,7 +98,7 @@ class Record:
     @property
     def extent(self) -> Extent:
         """Without the samples."""
-        return Extent(self.nslc, self.start_ns, self.end_ns)
+        return Extent(self.nslc, self.start_ns, self.start_ns, self.end_ns)
 
     def cut(self, t_ns: int) -> tuple["Record | None", "Record | None"]:
         """What lies before UTC `t_ns`, and the rest; None for nothing."""
@@ -106,7 +112,11 @@ class Record:
 
     def _part(self, first: int, stop: int) -> "Record":
         lead_ns = first * NS_PER_S * self.rate.denominator // self.rate.numerator
-        return replace(self, start_ns=self.start_ns + lead_ns, samples=self.samples[first:stop])
+        return self.holding(self.samples[first:stop], self.start_ns + lead_ns)
+
+    def holding(self, samples: Samples, start_ns: int) -> "Record":
+        """A record of the same kind with other samples (n,); faster than `replace`."""
+        return Record(self.nslc, start_ns, self.rate, samples, self.flags, self.timing_quality)
 
     def pieces(self, longest_s: int) -> Iterator["Record"]:
         """The record in consecutive records of at most `longest_s`; most are one piece."""
@@ -116,6 +126,56 @@ class Record:
         step = max(int(longest_s * self.rate), 1)
         for first in range(0, len(self.samples), step):
             yield self._part(first, first + step)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Consecutive records of one file, by time and alike in all but times and samples.
+
+    Record i begins at `starts_ns[i]` (n,) and holds samples[bounds[i] : bounds[i + 1]] (n + 1,).
+    """
+
+    nslc: Nslc
+    starts_ns: npt.NDArray[np.int64]
+    rate: Fraction
+    samples: npt.NDArray[np.int32]
+    bounds: npt.NDArray[np.int64]
+    flags: int = 0
+    timing_quality: int = NOT_KNOWN
+
+    @property
+    def start_ns(self) -> int:
+        """Where the first record begins."""
+        return int(self.starts_ns[0])
+
+    @property
+    def last_ns(self) -> int:
+        """Where the last record begins."""
+        return int(self.starts_ns[-1])
+
+    @property
+    def ends_ns(self) -> npt.NDArray[np.int64]:
+        """`Record.end_ns` of each, (n,)."""
+        return _ends_ns(self.starts_ns, np.diff(self.bounds), self.rate)
+
+    def part(self, first: int, stop: int) -> "Stretch":
+        """Records [first, stop)."""
+        starts_ns, bounds = self.starts_ns[first:stop], self.bounds[first : stop + 1]
+        marks = self.flags, self.timing_quality
+        return Stretch(self.nslc, starts_ns, self.rate, self.samples, bounds, *marks)
+
+    def records(self) -> Iterator[Record]:
+        """Each of them."""
+        marks = self.flags, self.timing_quality
+        bounds = pairwise(self.bounds.tolist())
+        for start_ns, (begin, end) in zip(self.starts_ns.tolist(), bounds, strict=True):
+            yield Record(self.nslc, start_ns, self.rate, self.samples[begin:end], *marks)
+
+    def joined(self) -> Record:
+        """All as one record, which begins where the first does."""
+        samples = self.samples[self.bounds[0] : self.bounds[-1]]
+        marks = self.flags, self.timing_quality
+        return Record(self.nslc, self.start_ns, self.rate, samples, *marks)
 
 
 def decode(data: bytes) -> Record:
@@ -157,9 +217,16 @@ def scan_file(path: Path, on_reject: Callable[[str], None]) -> Iterator[tuple[by
     return _scan(path, on_reject, _unpacked)
 
 
+def scan_stretches(
+    path: Path, on_reject: Callable[[str], None]
+) -> Iterator[tuple[bytes, Record | Stretch]]:
+    """As `scan_file`, with what continues long enough in one kind of record as stretches."""
+    return _scan(path, on_reject, partial(_unpacked_row, Rows()))
+
+
 def scan_headers(path: Path, on_reject: Callable[[str], None]) -> Iterator[tuple[bytes, Extent]]:
-    """As `scan_file`, without looking at the samples where the header makes sense."""
-    for raw, found in _scan(path, on_reject, _headed):
+    """As `scan_stretches`, without looking at the samples where the header makes sense."""
+    for raw, found in _scan(path, on_reject, partial(_headed, Rows())):
         yield raw, found if isinstance(found, Extent) else found.extent
 
 
@@ -259,17 +326,39 @@ def _judged(buffer: bytes, at: int) -> tuple[Record, int]:
     return _record(header, window), header.reclen
 
 
-def _headed(data: bytes, at: int) -> tuple[Extent, int] | None:
-    """Channel and time of the record at byte `at`, and its length; None for a closer look."""
+def _headed(rows: Rows, data: bytes, at: int) -> tuple[Extent, int] | None:
+    """Channel and time of the records at byte `at`, and their length; None for a closer look."""
+    if (row := rows.find(data, at)) and (
+        kind := _kind(row.header.sourceid, row.header.samples_per_s)
+    ):
+        nslc, rate = kind
+        end_ns = int(_ends_ns(row.starts_ns, row.counts, rate).max())
+        extent = Extent(nslc, int(row.starts_ns[0]), int(row.starts_ns[-1]), end_ns)
+        return extent, row.header.length * len(row.counts)
     header = read_header(data, at)
     if header is None or header.length > MAX_RECORD_BYTES:
         return None
-    try:
-        nslc, rate = _nslc(header.sourceid), _rate(header.samples_per_s)
-    except ValueError:
+    if (kind := _kind(header.sourceid, header.samples_per_s)) is None:
         return None
+    nslc, rate = kind
     length_ns = header.sample_count * NS_PER_S * rate.denominator // rate.numerator
-    return Extent(nslc, header.start_ns, header.start_ns + length_ns), header.length
+    start_ns = header.start_ns
+    return Extent(nslc, start_ns, start_ns, start_ns + length_ns), header.length
+
+
+def _unpacked_row(rows: Rows, data: bytes, at: int) -> tuple[Record | Stretch, int] | None:
+    """The stretch at byte `at`, else the record, and its length; None for a closer look."""
+    if row := rows.find(data, at):
+        header = row.header
+        samples = unpack_row(data, at, row.data_at, row.counts)
+        bounds = np.concatenate([[0], row.counts.cumsum()])
+        count = int(bounds.searchsorted(len(samples)))
+        if count and (kind := _kind(header.sourceid, header.samples_per_s)):
+            marks = _marks(header.flags, header.extra)
+            starts_ns, bounds = row.starts_ns[:count], bounds[: count + 1]
+            stretch = Stretch(kind[0], starts_ns, kind[1], samples, bounds, *marks)
+            return stretch, header.length * count
+    return _unpacked(data, at)
 
 
 def _unpacked(data: bytes | memoryview, at: int) -> tuple[Record, int] | None:
@@ -278,14 +367,33 @@ def _unpacked(data: bytes | memoryview, at: int) -> tuple[Record, int] | None:
     if found is None or found[0].length > MAX_RECORD_BYTES:
         return None
     header, samples = found
+    if (kind := _kind(header.sourceid, header.samples_per_s)) is None:
+        return None
+    return Record(
+        kind[0], header.start_ns, kind[1], samples, *_marks(header.flags, header.extra)
+    ), header.length
+
+
+@lru_cache(_CHANNELS)
+def _kind(sourceid: str, samples_per_s: float) -> tuple[Nslc, Fraction] | None:
+    """Channel and rate, if they make sense."""
     try:
-        nslc, rate = _nslc(header.sourceid), _rate(header.samples_per_s)
+        return _nslc(sourceid), _rate(samples_per_s)
     except ValueError:
         return None
-    quality = _named_quality(header.extra) if header.extra else NOT_KNOWN
-    return Record(
-        nslc, header.start_ns, rate, samples, header.flags & _TOLD, quality
-    ), header.length
+
+
+@lru_cache(_EXTRAS)
+def _marks(flags: int, extra: bytes) -> tuple[int, int]:
+    """`Record.flags` and `Record.timing_quality`."""
+    return flags & _TOLD, _named_quality(extra) if extra else NOT_KNOWN
+
+
+def _ends_ns(
+    starts_ns: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], rate: Fraction
+) -> npt.NDArray[np.int64]:
+    """`Record.end_ns` of records of at most 65535 samples, (n,): no product overflows."""
+    return starts_ns + counts * NS_PER_S * rate.denominator // rate.numerator
 
 
 def _record(header: MS3Record, raw: bytes | memoryview) -> Record:

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from pymseed import DataEncoding, configure_logging
 from pymseed.clib import clibmseed, ffi
 
-_STEIM = frozenset(map(int, (DataEncoding.STEIM1, DataEncoding.STEIM2)))
+STEIM = frozenset(map(int, (DataEncoding.STEIM1, DataEncoding.STEIM2)))
 _DTYPES: dict[int, npt.DTypeLike] = {
-    **dict.fromkeys(_STEIM, np.int32),
+    **dict.fromkeys(STEIM, np.int32),
     int(DataEncoding.INT16): np.int32,
     int(DataEncoding.INT32): np.int32,
     int(DataEncoding.FLOAT32): np.float32,
@@ -24,7 +24,7 @@ _DTYPES: dict[int, npt.DTypeLike] = {
 _PAYLOAD_SWAPPED, _CHECKED = clibmseed.MSSWAP_PAYLOAD, clibmseed.MSF_VALIDATECRC
 # A byte of data holds less than this many samples in any of them; a header that claims more is
 # broken, and must not make us allocate them.
-_SAMPLES_PER_BYTE = 2
+SAMPLES_PER_BYTE = 2
 
 
 Samples = npt.NDArray[np.int32] | npt.NDArray[np.float32] | npt.NDArray[np.float64]
@@ -78,7 +78,7 @@ def unpack(data: bytes | memoryview, at: int = 0) -> tuple[Header, Samples] | No
     if dtype is None or clibmseed.msr3_data_bounds(record, scratch.data_at, scratch.data_bytes):
         return None
     data_at, data_bytes = at + scratch.data_at[0], scratch.data_bytes[0]
-    if header.sample_count > data_bytes * _SAMPLES_PER_BYTE:
+    if header.sample_count > data_bytes * SAMPLES_PER_BYTE:
         return None
     samples: Samples = np.empty(header.sample_count, dtype)
     count = clibmseed.ms_decode_data(
@@ -95,9 +95,44 @@ def unpack(data: bytes | memoryview, at: int = 0) -> tuple[Header, Samples] | No
     )
     if count != header.sample_count:
         return None
-    if record.encoding in _STEIM and not _ends_as_named(samples, data, data_at):
+    if record.encoding in STEIM and not _ends_as_named(samples, data, data_at):
         return None
     return header, samples
+
+
+def unpack_row(
+    data: bytes, at: int, data_at: int, counts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int32]:
+    """The samples of consecutive records from byte `at` on, one after the other.
+
+    The records are alike (`alike.Row`: Steim), hold `counts` (n,) samples each and begin to do so
+    at their byte `data_at`. The first that `MS3Record` is to judge ends the samples.
+    """
+    scratch = _scratch
+    record = _parse(data, at, scratch)
+    if record is None:
+        return np.empty(0, np.int32)
+    ends = counts.cumsum()
+    samples = np.empty(int(ends[-1]), np.int32)
+    length = record.reclen
+    data_bytes = length - data_at
+    source, target = ffi.from_buffer(data) + at + data_at, ffi.from_buffer("int32_t[]", samples)
+    rest = scratch.kind, record.swapflag & _PAYLOAD_SWAPPED, record.sid, 0
+    encoding, decode = record.encoding, clibmseed.ms_decode_data
+    good = first = 0
+    for count in counts.tolist():
+        got = decode(source, data_bytes, encoding, count, target + first, 4 * count, *rest)
+        if got != count:
+            break
+        source += length
+        first += count
+        good += 1
+    words = np.ndarray((good,), ">i4", data, at + data_at + 8, (length,))
+    last = samples[ends[:good] - 1]
+    as_named = (last == words) | (last == words.view("<i4"))
+    if not as_named.all():
+        good = int(as_named.argmin())
+    return samples[: int(counts[:good].sum())]
 
 
 def _parse(data: bytes | memoryview, at: int, scratch: _Scratch) -> Any | None:
