@@ -19,7 +19,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -458,20 +458,8 @@ class _Moved(NamedTuple):
         return event.t_ns + round(float(self.origin[0]) * NS_PER_S)
 
 
-class _Place(TypedDict):
-    """The members of messages that say where and when an event was."""
-
-    time: str
-    lat: float
-    lon: float
-    depth_km: float
-    time_error_s: float
-    lat_error_km: float
-    lon_error_km: float
-    depth_error_km: float
-
-
-def _place(t_ns: int, moved: _Moved) -> _Place:
+def _place(t_ns: int, moved: _Moved) -> dict[str, Any]:
+    """What `Event` and `Relocation` both say of where and when an event was, and of the errors."""
     _, lat, lon, depth_km = moved.origin.tolist()
     deviations = np.minimum(np.sqrt(np.diag(moved.covariance)), GREATEST_ERROR_KM)
     time_error_s, east, north, down = deviations.tolist()

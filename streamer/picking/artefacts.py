@@ -5,7 +5,6 @@ rises above the noise, on any component. An earthquake has a coda, and is on all
 limits were set so that none of the manual picks at hand is suppressed (docs/picks.md).
 """
 
-import math
 from collections.abc import Iterator
 from enum import StrEnum
 from functools import lru_cache
@@ -13,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from streamer.picking.excerpt import Excerpt
+from streamer.picking.excerpt import Excerpt, energy, rms
 
 Floats = npt.NDArray[np.float64]
 
@@ -90,14 +89,14 @@ def _glitch(around: Excerpt) -> Artefact | None:
     first, stop = (at - begin for at in (around.part(*_CAUSE_S).start, around.part(*_CAUSE_S).stop))
     for samples in _there(around, _NOISE_S[0], _CODA_S):
         change = samples[1:] - samples[:-1]
-        noise = _rms(change[:noise_stop])
+        noise = rms(change[:noise_stop])
         peak = first + int(abs(change[first:stop]).argmax())
         least = _STANDS_OUT if samples[peak : peak + 2].all() else _ZERO_STANDS_OUT
         stands_out = abs(change[peak]) > least * noise > 0
         reach = _CLUSTER if stands_out else 0
         cluster = slice(max(peak - reach, first), peak + reach + 1)
         before, after = change[first : cluster.start], change[cluster.stop :]
-        rest = (_energy(before) + _energy(after)) / (len(before) + len(after))
+        rest = (energy(before) + energy(after)) / (len(before) + len(after))
         if rest > (_RISES * noise) ** 2:
             return None
         if stands_out and np.sort(np.abs(change[cluster]))[-3] > _BESIDE * noise:
@@ -124,7 +123,7 @@ def _is_filled(around: Excerpt) -> bool:
     for change, still in zip(changes, stills, strict=True):
         noise = change[:noise_stop][~still[:noise_stop]]
         noise = noise if len(noise) >= _NOISE_SAMPLES else change[~still]
-        if _rms(change[first:][~still[first:]]) > _FILLED_RISES * _rms(noise):
+        if rms(change[first:][~still[first:]]) > _FILLED_RISES * rms(noise):
             return False
     return True
 
@@ -180,8 +179,8 @@ def _is_sine(around: Excerpt) -> bool:
         after = around.whole(slot, _SINE_BEGINS_S, _SINE_BEGINS_S + length_s)
         if before is None or after is None or len(after) < _SINE_SAMPLES:
             continue
-        noise, signal = _energy(_without_slow(before)), _without_slow(after)
-        if _energy(signal) < _SINE_RISES**2 * noise:
+        noise, signal = energy(_without_slow(before)), _without_slow(after)
+        if energy(signal) < _SINE_RISES**2 * noise:
             continue
         if not _fits_sine(signal, noise):
             return False
@@ -193,7 +192,7 @@ def _fits_sine(signal: Floats, noise: float) -> bool:
     """Whether a sine explains the signal (n,), which has no slow part, but for so much energy."""
     count = len(signal)
     first, last = signal[: count // 3], signal[-(count // 3) :]
-    weaker, stronger = sorted((_energy(first), _energy(last)))
+    weaker, stronger = sorted((energy(first), energy(last)))
     if stronger > _SINE_DECAYS * weaker:
         return False  # most
     power = np.abs(np.fft.rfft(signal * _hann(count), 4 * count)) ** 2
@@ -206,7 +205,7 @@ def _fits_sine(signal: Floats, noise: float) -> bool:
     for width in (0.5, 0.1):
         rests = _rests(signal, cycles, width)
         cycles, least = cycles + width * float(_STEPS[rests.argmin()]), float(rests.min())
-    return least < max(_SINE_REST * _energy(signal), 2 * noise)
+    return least < max(_SINE_REST * energy(signal), 2 * noise)
 
 
 def _rests(flat: Floats, cycles: float, width: float) -> Floats:
@@ -220,7 +219,7 @@ def _rests(flat: Floats, cycles: float, width: float) -> Floats:
     # Of the normal equations: energies of cosine and sine, and their product.
     cc, ss, cs = (size + square.real) / 2, (size - square.real) / 2, square.imag / 2
     explained = ss * both.real**2 - 2 * cs * both.real * both.imag + cc * both.imag**2
-    rests: Floats = _energy(flat) - explained / (cc * ss - cs * cs)
+    rests: Floats = energy(flat) - explained / (cc * ss - cs * cs)
     return rests
 
 
@@ -230,10 +229,6 @@ def _turned(count: int, width: float) -> npt.NDArray[np.complex128]:
     turned: npt.NDArray[np.complex128]
     turned = np.exp(2j * np.pi * width / count * np.outer(_STEPS, np.arange(count)))
     return turned
-
-
-def _energy(samples: Floats) -> float:
-    return float((samples * samples).sum())  # a product's last digit depends on its place in memory
 
 
 def _without_slow(samples: Floats) -> Floats:
@@ -272,7 +267,3 @@ def _clipped(samples: Floats) -> bool:
         if (entry > _CLIP_ENTRY * reach).any():
             return True
     return False
-
-
-def _rms(x: Floats) -> float:
-    return math.sqrt(_energy(x) / len(x)) if len(x) else 0.0

@@ -5,6 +5,7 @@ the onset on the sample grid, and nothing beyond what the step knew is looked at
 and after any restart, the answers are the same.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +69,19 @@ def excerpt(track: Track, index: float, known: int) -> Excerpt:
             slot, first, stop
         )
     return Excerpt(samples, valid, onset - first, per_s, float(track.resampler.rate_in))
+
+
+def energy(samples: Floats) -> float:
+    """Sum of squares of (n,).
+
+    No product of the two: its last digit depends on the place in memory, and picks do not.
+    """
+    return float((samples * samples).sum())
+
+
+def rms(samples: Floats) -> float:
+    """Root mean square of (n,); 0 of none."""
+    return math.sqrt(energy(samples) / len(samples)) if len(samples) else 0.0
 
 
 def marked(track: Track, mark: Mark, first_block: int, stop_block: int) -> bool:

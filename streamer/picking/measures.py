@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from streamer.picking.excerpt import Excerpt
+from streamer.picking.excerpt import Excerpt, rms
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,12 +44,12 @@ def measure(around: Excerpt, slot: int) -> Measures:
     if moved is None:
         return Measures()
     split = round((NOISE_S[1] - NOISE_S[0]) * around.per_s)
-    noise = _rms(moved[:split])
+    noise = rms(moved[:split])
     onset = len(moved) - round((SIGNAL_S[1] - SIGNAL_S[0]) * around.per_s)
     signal = moved[onset:]
     peak = onset + int(np.argmax(np.abs(signal)))
     return Measures(
-        snr=_rms(signal) / noise if noise > 0 else None,
+        snr=rms(signal) / noise if noise > 0 else None,
         amplitude=float(abs(moved[peak])),
         period_s=_period(moved, peak, around.rate_hz),
     )
@@ -66,7 +66,7 @@ def first_motion(around: Excerpt, slot: int) -> tuple[Literal["up", "down"], flo
         return None
     noise = moved[: round((NOISE_S[1] - NOISE_S[0]) * around.per_s)]
     mean = float(noise.mean())
-    level = _rms(noise - mean)
+    level = rms(noise - mean)
     if level == 0:
         return None
     search = moved[round((MOTION_S[0] - NOISE_S[0]) * around.per_s) :] - mean
@@ -120,8 +120,3 @@ def _period(x: Floats, peak: int, rate_hz: float) -> float | None:
         return None
     a, b = (float(i) + float(x[i] / (x[i] - x[i + 1])) for i in (left[-1], right[0]))
     return 2 * (b - a) / rate_hz
-
-
-def _rms(x: Floats) -> float:
-    # Not x @ x: its last digit depends on the place in memory, and picks are the same anywhere.
-    return math.sqrt(float((x * x).sum()) / len(x))

@@ -96,6 +96,16 @@ class Peers:
         with self.redis.plain() as client:
             client.hset("msnet:stations", mapping={f"{s.net}.{s.sta}..HH": state for s in STATIONS})
 
+    def settle(self, rows) -> None:
+        """Have all events settled, and wait for it."""
+        self.beat(end_of(rows))
+        self.wait_for(self.all_settled)
+
+    def reload(self, process: subprocess.Popen[bytes]) -> None:
+        """Have the configuration read again, for the first time, and wait for it."""
+        process.send_signal(signal.SIGHUP)
+        self.wait_for(lambda: '"reloaded"' in self.log.read_text())
+
     def events(self) -> list[Event]:
         with self.redis.plain() as client:
             return [Event.from_fields(fields) for _, fields in client.xrange("msnet:events")]
@@ -212,8 +222,7 @@ def test_redis_may_go_away_and_come_back(redis_server_binary, folder, rows):
         peers.wait_for(lambda: "redis_down" in peers.log.read_text())
         peers.redis.start()
         peers.send(picks[300:])
-        peers.beat(end_of(rows))
-        peers.wait_for(peers.all_settled)
+        peers.settle(rows)
         assert "redis_up" in peers.log.read_text()
         assert stop(process) == 0
         batch = settled_events(NETWORK, rows)
@@ -230,8 +239,7 @@ def test_a_second_worker_stands_by_and_takes_over(redis_server_binary, folder, r
         peers.wait_for(lambda: "association_standby" in peers.log.read_text())
         assert stop(first) == 0
         peers.send(picks[200:])
-        peers.beat(end_of(rows))
-        peers.wait_for(peers.all_settled)
+        peers.settle(rows)
         assert stop(second) == 0
         batch = settled_events(NETWORK, rows)
         assert anonymous(latest_events(peers.events())) == anonymous(batch)
@@ -250,15 +258,13 @@ def test_a_reload_takes_up_new_stations_and_survives_a_wrong_file(
         peers.send(picks[:300])
         peers.wait_for(peers.all_read)
         peers.write_stations(STATIONS)
-        process.send_signal(signal.SIGHUP)
-        peers.wait_for(lambda: '"reloaded"' in peers.log.read_text())
+        peers.reload(process)
         peers.model.write_text("top_km,vp_km_s,vs_km_s\n3,6,3.5\n")
         process.send_signal(signal.SIGHUP)
         peers.wait_for(lambda: '"reload_failed"' in peers.log.read_text())
         assert "begins 3 km below sea level" in peers.log.read_text()
         peers.send(picks[300:])
-        peers.beat(end_of(rows))
-        peers.wait_for(peers.all_settled)
+        peers.settle(rows)
         assert stop(process) == 0
         batch = settled_events(NETWORK, rows)
         assert anonymous(latest_events(peers.events())) == anonymous(batch)
@@ -283,12 +289,10 @@ def test_a_reload_takes_up_a_relocated_catalogue(redis_server_binary, folder, ro
             "association: {relocation: "
             f"{{greatest_separation_km: 40, catalogue: {json.dumps(str(catalogue))}}}}}\n"
         )
-        process.send_signal(signal.SIGHUP)
-        peers.wait_for(lambda: '"reloaded"' in peers.log.read_text())
+        peers.reload(process)
         assert '"changed": ["association.relocation.catalogue"]' in peers.log.read_text()
         peers.send(picks[300:])
-        peers.beat(end_of(rows))
-        peers.wait_for(peers.all_settled)
+        peers.settle(rows)
         assert stop(process) == 0
         told = latest_events(peers.events())
     assert before
@@ -317,8 +321,7 @@ def test_a_worker_without_redis_tells_systemd_that_it_is_alive_and_reloads(
         assert systemd.recv(100) == b"READY=1"
         assert [systemd.recv(100) for _ in range(4)] == [b"WATCHDOG=1"] * 4
         assert "redis_down" in peers.log.read_text()
-        process.send_signal(signal.SIGHUP)
-        peers.wait_for(lambda: '"reloaded"' in peers.log.read_text())
+        peers.reload(process)
         assert stop(process) == 0
 
 
