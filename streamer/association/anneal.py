@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.association.best_kernels import NU, Ground, inside_box
-from streamer.association.geodesy import KM_PER_DEG, Floats, east_north_km
+from streamer.association.geodesy import KM_PER_DEG, Floats, east_north_km, half_angles, way_km
 from streamer.association.jit import compiled
 from streamer.association.traveltimes import interpolate
 
@@ -78,12 +78,13 @@ def misfit_of(origin: Floats, picks: Observations, ground: Ground, robust: bool)
     box = ground.box
     in_box = box.times_s.shape[0] > 0
     here_east, here_north = east_north_km(box.lat, box.lon, origin[1], origin[2])
+    here = half_angles(origin[1], origin[2])
     for n in range(len(picks.station)):
         i = picks.station[n]
         if in_box:
             travel = inside_box(box, i, picks.phase[n], here_east, here_north, origin[3])[0]
         else:
-            east, north = east_north_km(origin[1], origin[2], ground.lat[i], ground.lon[i])
+            east, north = way_km(here, ground.angles[i])
             table = ground.tables[ground.level[i], picks.phase[n]]
             distance = math.sqrt(east * east + north * north)
             travel = interpolate(table, ground.steps, distance, origin[3])[0]

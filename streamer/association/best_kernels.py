@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.association.geodesy import KM_PER_DEG, Floats, distance_km, east_north_km
+from streamer.association.geodesy import KM_PER_DEG, Floats, east_north_km, half_angles, way_km
 from streamer.association.jit import compiled
 from streamer.association.traveltimes import cell, in_cell
 
@@ -52,11 +52,11 @@ NO_BOX = Box(np.empty((0, 0, 0, 0, 0), np.float32), 0.0, 0.0, 0.0, 0.0, 0.0, 1.0
 class Ground(NamedTuple):
     """Stations and travel times: [station] position and table level, tables and their steps.
 
-    The times are those of `box` if it has any.
+    Positions are half angles [station, 4] (see `geodesy`). The times are those of `box` if it has
+    any.
     """
 
-    lat: Floats
-    lon: Floats
+    angles: Floats
     level: NDArray[np.int32]
     tables: Singles
     steps: tuple[float, float, float]
@@ -161,6 +161,47 @@ def window(
 
 
 @compiled
+def _add_worth(
+    t_s: float,
+    within: Ints,
+    picks: Picks,
+    peak: float,
+    sharp: np.float32,
+    delays: Singles,
+    span: Singles,
+    missing: Singles,
+    least: np.float32,
+    score: Singles,
+    part: Singles,
+) -> bool:
+    """Add what the best free pick of one path `within` a range is worth at each node: see `search`.
+
+    False, and nothing is added, if none is worth more than `least`, the least of no pick, anywhere.
+    """
+    worth, any_free = missing, False
+    delay, top = np.float32(0), np.float32(0)  # of the last pick, which is added at once
+    for j in range(within[0], within[1]):
+        if picks.owner[j] != FREE:
+            continue
+        new_delay = np.float32(picks.times_s[j] - t_s)
+        new_top = np.float32(picks.value[j] + peak)
+        residual = max(span[0] - new_delay, new_delay - span[1], np.float32(0))
+        if new_top - sharp * residual * residual <= least:
+            continue
+        if any_free:
+            for node in range(len(part)):
+                residual = delay - delays[node]
+                part[node] = max(worth[node], top - sharp * residual * residual)
+            worth = part
+        delay, top, any_free = new_delay, new_top, True
+    if any_free:
+        for node in range(len(score)):
+            residual = delay - delays[node]
+            score[node] += max(worth[node], top - sharp * residual * residual)
+    return any_free
+
+
+@compiled
 def search(
     t_s: float,
     early_s: float,
@@ -180,12 +221,13 @@ def search(
 ) -> int:
     """The node that explains the picks best if the P wave was at the initiating station at `t_s`.
 
-    NO_NODE if the free picks of the window (`early_s`, `late_s`, `sharp_peak`: see `window`) cannot
-    be worth `least`. `offsets` [slot, phase, node] are travel times to `stations` [slot] less that
-    of P to the initiating one, `spans` [slot, phase] the least and greatest of them. A free pick
-    with residual r is worth value + peak - r^2 / 2 sigma^2, if that is more than none: `missing`
-    [slot, node], 0 but for nodes that the station is near, all of which lie from `near` [slot, 0]
-    to `near` [slot, 1]. Fills `score` [node].
+    NO_NODE if they are worth less than `least` at each, as they must be where the free picks of
+    the window (`early_s`, `late_s`, `sharp_peak`: see `window`) are. `offsets` [slot, phase, node]
+    are travel times to `stations` [slot] less that of P to the initiating one, `spans` [slot,
+    phase] the least and greatest of them. A free pick with residual r is worth value + peak -
+    r^2 / 2 sigma^2, if that is more than none: `missing` [slot, node], 0 but for nodes that the
+    station is near, all of which lie from `near` [slot, 0] to `near` [slot, 1]. Fills `score`
+    [node].
     """
     ranges = np.empty((2, len(picks.alive), 2), np.int64)
     if window(picks, t_s, early_s, late_s, sharp_peak, ranges) < least:
@@ -199,29 +241,16 @@ def search(
         silent, score_near = missing[slot, first:end], score[first:end]
         least_worth = silent[0] if first < end else np.float32(0)
         for phase in range(2):
-            delays = offsets[slot, phase]
             sharp = np.float32(0.5 / sigma_s[phase] ** 2)
-            worth, any_free = missing[slot], False
-            for j in range(ranges[phase, i, 0], ranges[phase, i, 1]):
-                if picks.owner[j] != FREE:
-                    continue
-                delay = np.float32(picks.times_s[j] - t_s)
-                top = np.float32(picks.value[j] + peak[phase])
-                early, late = spans[slot, phase, 0] - delay, delay - spans[slot, phase, 1]
-                residual = max(early, late, np.float32(0))
-                if top - sharp * residual * residual <= least_worth:
-                    continue  # at no node is it worth more than none
-                for node in range(len(part)):
-                    residual = delay - delays[node]
-                    part[node] = max(worth[node], top - sharp * residual * residual)
-                worth, any_free = part, True
-            if any_free:
-                for node in range(len(part)):
-                    score[node] += part[node]
-            else:
+            any_free = _add_worth(
+                t_s, ranges[phase, i], picks, peak[phase], sharp, offsets[slot, phase],
+                spans[slot, phase], missing[slot], least_worth, score, part,
+            )  # fmt: skip
+            if not any_free:
                 for node in range(len(silent)):
                     score_near[node] += silent[node]
-    return int(np.argmax(score))
+    node = int(np.argmax(score))
+    return node if score[node] >= least else NO_NODE
 
 
 @compiled
@@ -261,8 +290,9 @@ def predict(origin: Floats, ground: Ground, fit: Fit) -> None:
     box = ground.box
     in_box = box.times_s.shape[0] > 0
     here_east, here_north = east_north_km(box.lat, box.lon, origin[1], origin[2])
-    for i in range(len(ground.lat)):
-        east, north = east_north_km(origin[1], origin[2], ground.lat[i], ground.lon[i])
+    here = half_angles(origin[1], origin[2])
+    for i in range(len(ground.angles)):
+        east, north = way_km(here, ground.angles[i])
         distance = math.sqrt(east * east + north * north)
         fit.distance_km[i] = distance
         where = cell(ground.tables.shape[2:], ground.steps, distance, origin[3])
@@ -434,6 +464,23 @@ def crowding(times_s: Floats, starts: Ints, span_s: float) -> Ints:
 
 
 @compiled
+def eliminate(normal: Floats) -> None:
+    """Gauss elimination, in place, of a positive definite matrix and what is right of it.
+
+    Only what is on and above the diagonal is read and written: the diagonal has the pivots then,
+    0 or below for unknowns of which nothing is known. For four of them the calls of LAPACK cost
+    more than the arithmetic.
+    """
+    for a in range(normal.shape[0]):
+        if normal[a, a] <= 0:
+            continue
+        for b in range(a + 1, normal.shape[0]):
+            share = normal[a, b] / normal[a, a]
+            for c in range(b, normal.shape[1]):
+                normal[b, c] -= share * normal[a, c]
+
+
+@compiled
 def move(
     origin: Floats, ground: Ground, fit: Fit, longest_km: float, depth_scale_km: float
 ) -> float:
@@ -442,9 +489,8 @@ def move(
     Weights are those of Student's distribution. A step is at most `longest_km` long; the change of
     depth is damped as if the depth were known to `depth_scale_km`.
     """
-    normal = np.zeros((4, 4))
-    right = np.zeros(4)
-    row = np.ones(4)
+    normal = np.zeros((4, 5))
+    row = np.ones(5)
     n = 0
     for phase in range(fit.used.shape[0]):
         for i in range(fit.used.shape[1]):
@@ -456,15 +502,21 @@ def move(
             row[1] = fit.by_east[phase, i]
             row[2] = fit.by_north[phase, i]
             row[3] = fit.by_depth[phase, i]
+            row[4] = residual
             for a in range(4):
-                right[a] += weight * row[a] * residual
-                for b in range(4):
+                for b in range(a, 5):
                     normal[a, b] += weight * row[a] * row[b]
     if n < LEAST_TO_MOVE:
         return 0.0
     for a in range(1, 4):
         normal[a, a] += 1 / depth_scale_km**2
-    change = np.linalg.solve(normal, right)
+    eliminate(normal)
+    change = np.empty(4)
+    for a in range(3, -1, -1):
+        change[a] = normal[a, 4]
+        for b in range(a + 1, 4):
+            change[a] -= normal[a, b] * change[b]
+        change[a] /= normal[a, a]
     length = math.sqrt(change[1] ** 2 + change[2] ** 2 + change[3] ** 2)
     part = min(1.0, longest_km / max(length, 1e-12))
     origin[0] += part * change[0]
@@ -542,9 +594,10 @@ def log_share(searched_km3: float, fit: Fit) -> float:
     By the covariance of the used picks (Laplace's approximation): log((2 pi)^(3/2) |C|^(1/2) / V),
     at most 0. With it the gain says how likely an event is here, wherever one looks first.
     """
-    normal = information(fit)
-    # Determinants: information on the place, whatever the time, is that on both over that on time.
-    place = max(np.linalg.det(normal) / max(normal[0, 0], 1e-30), 1e-30)
+    pivots = information(fit)
+    eliminate(pivots)
+    # Information on the place, whatever the time: what is left of it once time is eliminated.
+    place = max(pivots[1, 1] * pivots[2, 2] * pivots[3, 3], 1e-30)
     return min(0.0, 1.5 * math.log(2 * math.pi) - 0.5 * math.log(place) - math.log(searched_km3))
 
 
@@ -622,7 +675,8 @@ def grid_paths(
         i, km = stations[slot], 0.0
         for node in range(len(lat)):
             if node == 0 or lat[node] != lat[node - 1] or lon[node] != lon[node - 1]:
-                km = distance_km(lat[node], lon[node], ground.lat[i], ground.lon[i])
+                east, north = way_km(half_angles(lat[node], lon[node]), ground.angles[i])
+                km = math.sqrt(east * east + north * north)
             distance[slot, node] = km
             if box.times_s.shape[0] > 0:
                 east, north = east_north_km(box.lat, box.lon, lat[node], lon[node])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamer.association.jit import compiled
 
 Floats = NDArray[np.float64]
+HalfAngles = tuple[float, float, float, float]
 
 # Length of a degree of a great circle, as REAL has it: for steps and search ranges.
 KM_PER_DEG = 111.19
@@ -22,20 +23,48 @@ ECCENTRICITY_2 = 0.00669437999014
 
 
 @compiled
-def east_north_km(lat: float, lon: float, to_lat: float, to_lon: float) -> tuple[float, float]:
-    """Way from one point (deg) to another in km along east and north at the mean latitude."""
-    phi, to_phi = math.radians(lat), math.radians(to_lat)
-    sine = math.sin(0.5 * (phi + to_phi))
+def half_angles(lat: float, lon: float) -> HalfAngles:
+    """Sine and cosine of half the latitude, and of half the longitude, of a point (deg)."""
+    half_phi, half_lambda = 0.5 * math.radians(lat), 0.5 * math.radians(lon)
+    return math.sin(half_phi), math.cos(half_phi), math.sin(half_lambda), math.cos(half_lambda)
+
+
+@compiled
+def way_km(here: HalfAngles, there: HalfAngles | Floats) -> tuple[float, float]:
+    """Way from one point to another in km along east and north at the mean latitude.
+
+    By their half angles, with which sums and differences of angles need no sines.
+    """
+    sin_phi, cos_phi, sin_lambda, cos_lambda = here
+    to_sin_phi, to_cos_phi, to_sin_lambda, to_cos_lambda = there[0], there[1], there[2], there[3]
+    sine = sin_phi * to_cos_phi + cos_phi * to_sin_phi
     curvature = 1 - ECCENTRICITY_2 * sine * sine
     across_km = SEMI_MAJOR_KM / math.sqrt(curvature)
     along_km = across_km * (1 - ECCENTRICITY_2) / curvature
-    turn = to_lon - lon
-    half_lon = 0.5 * math.radians(turn - 360.0 * math.floor(turn / 360.0 + 0.5))
-    north = 2 * along_km * math.sin(0.5 * (to_phi - phi))
-    east = 2 * across_km * math.sqrt(math.cos(phi) * math.cos(to_phi)) * math.sin(half_lon)
+    half_lon = to_sin_lambda * cos_lambda - to_cos_lambda * sin_lambda
+    if to_cos_lambda * cos_lambda + to_sin_lambda * sin_lambda < 0:  # the other way is shorter
+        half_lon = -half_lon
+    parallels = (1 - 2 * sin_phi * sin_phi) * (1 - 2 * to_sin_phi * to_sin_phi)
+    north = 2 * along_km * (to_sin_phi * cos_phi - to_cos_phi * sin_phi)
+    east = 2 * across_km * math.sqrt(max(parallels, 0.0)) * half_lon
     # Arc from chord: s = 2R asin(c / 2R), first term of its series.
     stretch = 1 + (north * north + east * east) / (24 * across_km * along_km)
     return east * stretch, north * stretch
+
+
+@compiled
+def east_north_km(lat: float, lon: float, to_lat: float, to_lon: float) -> tuple[float, float]:
+    """Way from one point (deg) to another in km along east and north at the mean latitude."""
+    return way_km(half_angles(lat, lon), half_angles(to_lat, to_lon))
+
+
+@compiled
+def all_half_angles(lat: Floats, lon: Floats) -> Floats:
+    """The half angles of points (deg), [point, 4]."""
+    angles = np.empty((len(lat), 4))
+    for i in range(len(lat)):
+        angles[i] = half_angles(lat[i], lon[i])
+    return angles
 
 
 @compiled

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from streamer.association.best_kernels import NO_BOX, Box, Ground
-from streamer.association.geodesy import Floats, distances_km
+from streamer.association.geodesy import Floats, all_half_angles, distances_km
 from streamer.association.stations import Station
 from streamer.association.traveltimes import TravelTimes
 from streamer.association.velocity import LayeredModel
@@ -55,9 +55,9 @@ class Network:
     @property
     def ground(self) -> Ground:
         """What the compiled loops need of it."""
-        travel = self.travel
+        travel, angles = self.travel, all_half_angles(self.lat, self.lon)
         return Ground(
-            self.lat, self.lon, travel.level, travel.times_s, travel.steps, self.shallowest_km,
+            angles, travel.level, travel.times_s, travel.steps, self.shallowest_km,
             self.deepest_km, self.box,
         )  # fmt: skip
 

@@ -1,10 +1,10 @@
 """How far picks are from predicted arrivals: station delays and pick errors, given or learnt."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamer.association.best_kernels import Errors
 from streamer.association.geodesy import Floats
+from streamer.association.jit import compiled
 from streamer.association.network import Network
 from streamer.association.parameters import BestParameters
 
@@ -32,28 +32,34 @@ def learnt_errors(initial: Errors, spread_s: Floats, rules: BestParameters) -> E
     It is NaN where there is no pick. What is too little to learn from leaves the initial errors.
     """
     static_s, sigma_s = initial.static_s, initial.sigma_s.copy()
-    numbers = np.isfinite(spread_s).sum(axis=0)
     if rules.learn_statics and len(spread_s):
-        static_s = _delays(spread_s, numbers)
-    rest_s = np.abs(spread_s - static_s)
+        static_s = _delays(spread_s)
     for phase, given in enumerate((rules.p_error_s, rules.s_error_s)):
-        n = int(numbers[phase].sum())
-        if given is None and n >= LEAST_RESIDUALS:
-            middle = (n - 1) // 2, n // 2  # NaN comes last
-            learnt = (
-                MAD_TO_SIGMA * np.partition(rest_s[:, phase], middle, axis=None)[[*middle]].mean()
-            )
-            bounds = sigma_s[phase] / GREATEST_FACTOR, sigma_s[phase] * GREATEST_FACTOR
-            sigma_s[phase] = np.clip(learnt, *bounds)
+        if given is None:
+            middle_s, n = _scatter(spread_s[:, phase], static_s[phase])
+            if n >= LEAST_RESIDUALS:
+                bounds = sigma_s[phase] / GREATEST_FACTOR, sigma_s[phase] * GREATEST_FACTOR
+                sigma_s[phase] = np.clip(MAD_TO_SIGMA * middle_s, *bounds)
     return Errors(static_s, sigma_s, initial.relative)
 
 
-def _delays(spread: Floats, numbers: NDArray[np.int64]) -> Floats:
-    """Median of the residuals of each phase and station, drawn to 0 where there are few."""
-    ordered = np.sort(spread, axis=0)  # NaN comes last
-    low, high = (np.maximum(numbers - 1, 0) // 2), numbers // 2
-    high = np.minimum(high, np.maximum(numbers - 1, 0))
-    middle = np.stack([low, high])
-    medians = np.take_along_axis(ordered, middle, axis=0).mean(axis=0)
-    trust = numbers / (numbers + DELAY_PRIOR)
-    return np.where(numbers > 0, trust * medians, 0.0)
+@compiled
+def _delays(spread_s: Floats) -> Floats:
+    """Median of the residuals of each [phase, station], drawn to 0 where there are few."""
+    delays_s = np.zeros(spread_s.shape[1:])
+    for phase in range(spread_s.shape[1]):
+        for station in range(spread_s.shape[2]):
+            residuals_s = spread_s[:, phase, station]
+            known_s = residuals_s[np.isfinite(residuals_s)]
+            if len(known_s):
+                trust = len(known_s) / (len(known_s) + DELAY_PRIOR)
+                delays_s[phase, station] = trust * np.median(known_s)
+    return delays_s
+
+
+@compiled
+def _scatter(spread_s: Floats, static_s: Floats) -> tuple[float, int]:
+    """Median of how far residuals [event, station] are from the delays, and their number."""
+    rest_s = np.abs(spread_s - static_s).ravel()
+    known_s = rest_s[np.isfinite(rest_s)]
+    return (np.median(known_s) if len(known_s) else np.nan), len(known_s)

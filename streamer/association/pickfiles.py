@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +55,7 @@ class PickTable:
         return self.epoch_ns + after_ns
 
 
-@dataclass(frozen=True, slots=True)
-class PickRow:
+class PickRow(NamedTuple):
     """One pick as read: codes, time (POSIX ns UTC), probability 0-1, amplitude or NaN, name."""
 
     code: tuple[str, str]

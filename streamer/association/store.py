@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from streamer.association.message import Event, as_fields
 from streamer.association.pickfiles import PickRow
@@ -40,8 +40,7 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
-@dataclass(frozen=True, slots=True)
-class StoredPick:
+class StoredPick(NamedTuple):
     """The newest state of a pick: `gone` once retracted, `value` what it is worth if in use."""
 
     row: PickRow

@@ -7,7 +7,7 @@ from assoc_peers import peer_set
 
 from streamer.association.anneal import Bounds, Observations, annealed, misfit_of
 from streamer.association.best_kernels import Ground
-from streamer.association.geodesy import KM_PER_DEG, distance_km
+from streamer.association.geodesy import KM_PER_DEG, all_half_angles, distance_km
 from streamer.association.real import distance_azimuth_deg
 from streamer.association.real_files import RealTable
 
@@ -18,9 +18,14 @@ def as_ground(ttdb: RealTable, stations) -> Ground:
     times = ttdb.times_s.reshape(shape)
     at_zero = times[..., :1] - ttdb.slowness_s_deg.reshape(shape)[..., :1] * ttdb.step_deg
     tables = np.concatenate([np.maximum(at_zero, 0), times], axis=2)[None].astype(np.float32)
-    lat, lon = (np.array([getattr(one, name) for one in stations]) for name in ("lat", "lon"))
+    angles = all_half_angles(*places(stations))
     steps = 0.0, ttdb.step_km, ttdb.step_deg * KM_PER_DEG
-    return Ground(lat, lon, np.zeros(len(stations), np.int32), tables, steps, 0.0, 20.0)
+    return Ground(angles, np.zeros(len(stations), np.int32), tables, steps, 0.0, 20.0)
+
+
+def places(stations) -> tuple[np.ndarray, np.ndarray]:
+    """Latitudes and longitudes."""
+    return np.array([one.lat for one in stations]), np.array([one.lon for one in stations])
 
 
 def test_the_refinement_of_real_is_repeated_within_its_own_scatter(shared_assoc):
@@ -32,11 +37,8 @@ def test_the_refinement_of_real_is_repeated_within_its_own_scatter(shared_assoc)
     peer = peer_set(shared_assoc, "real_syn_layer")
     ground = as_ground(RealTable.read(folder / "tt_db" / "ttdb.txt"), peer.stations)
     index = {station.code: i for i, station in enumerate(peer.stations)}
-    diagonal_deg = float(
-        distance_azimuth_deg(
-            ground.lat.min(), ground.lon.min(), ground.lat.max(), ground.lon.max()
-        )[0]
-    )
+    lats, lons = places(peer.stations)
+    diagonal_deg = float(distance_azimuth_deg(lats.min(), lons.min(), lats.max(), lons.max())[0])
     window_s = math.sqrt(2 * (0.02 * KM_PER_DEG) ** 2 + 4) / 6.2
     bounds = Bounds(2 * 0.02 * KM_PER_DEG, window_s, 0.0, 20.0)
     stored = (folder / "out_layer" / "hypolocSA.dat").read_text().splitlines()
@@ -46,7 +48,7 @@ def test_the_refinement_of_real_is_repeated_within_its_own_scatter(shared_assoc)
         station = np.array([index[net, sta] for net, sta, _, _ in event.picks])
         phase = np.array(["PS".index(name) for _, _, name, _ in event.picks])
         time_s = np.array([time_s for *_, time_s in event.picks])
-        away_km = [distance_km(event.lat, event.lon, ground.lat[i], ground.lon[i]) for i in station]
+        away_km = [distance_km(event.lat, event.lon, lats[i], lons[i]) for i in station]
         weight = np.cos(np.array(away_km) / KM_PER_DEG / diagonal_deg * math.pi / 3)
         picks = Observations(station, phase, time_s, np.full(len(station), 0.3), weight)
         start = np.array([event.time_s, event.lat, event.lon, event.depth_km])

@@ -1,7 +1,6 @@
 """The window of the association worker: versions of events from picks in any order."""
 
 from collections import Counter
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -182,10 +181,10 @@ def test_a_worker_that_ends_at_any_batch_goes_on_as_if_it_had_not(rows, tmp_path
 def test_picks_from_the_future_and_the_distant_past_are_counted_and_not_used():
     window = make_window(NETWORK)
     good = arrivals(STATIONS, source(30.0, 1.0, 2.0, 8.0), "a")
-    future = [replace(row, t_ns=row.t_ns + 3600 * 10**9, id=f"f{row.id}") for row in good]
+    future = [row._replace(t_ns=row.t_ns + 3600 * 10**9, id=f"f{row.id}") for row in good]
     feed(window, [message(row, made_ns=good[0].t_ns + 10**10) for row in good + future])
     finish(window, good[0].t_ns + 7000 * 10**9)
-    old = [message(replace(row, id=f"o{row.id}")) for row in good]
+    old = [message(row._replace(id=f"o{row.id}")) for row in good]
     feed(window, old)
     assert window.counts["picks_future"] == len(future)
     assert window.counts["picks_too_old"] == len(old)
