@@ -161,47 +161,6 @@ def window(
 
 
 @compiled
-def _add_worth(
-    t_s: float,
-    within: Ints,
-    picks: Picks,
-    peak: float,
-    sharp: np.float32,
-    delays: Singles,
-    span: Singles,
-    missing: Singles,
-    least: np.float32,
-    score: Singles,
-    part: Singles,
-) -> bool:
-    """Add what the best free pick of one path `within` a range is worth at each node: see `search`.
-
-    False, and nothing is added, if none is worth more than `least`, the least of no pick, anywhere.
-    """
-    worth, any_free = missing, False
-    delay, top = np.float32(0), np.float32(0)  # of the last pick, which is added at once
-    for j in range(within[0], within[1]):
-        if picks.owner[j] != FREE:
-            continue
-        new_delay = np.float32(picks.times_s[j] - t_s)
-        new_top = np.float32(picks.value[j] + peak)
-        residual = max(span[0] - new_delay, new_delay - span[1], np.float32(0))
-        if new_top - sharp * residual * residual <= least:
-            continue
-        if any_free:
-            for node in range(len(part)):
-                residual = delay - delays[node]
-                part[node] = max(worth[node], top - sharp * residual * residual)
-            worth = part
-        delay, top, any_free = new_delay, new_top, True
-    if any_free:
-        for node in range(len(score)):
-            residual = delay - delays[node]
-            score[node] += max(worth[node], top - sharp * residual * residual)
-    return any_free
-
-
-@compiled
 def search(
     t_s: float,
     early_s: float,
@@ -241,12 +200,26 @@ def search(
         silent, score_near = missing[slot, first:end], score[first:end]
         least_worth = silent[0] if first < end else np.float32(0)
         for phase in range(2):
+            delays = offsets[slot, phase]
             sharp = np.float32(0.5 / sigma_s[phase] ** 2)
-            any_free = _add_worth(
-                t_s, ranges[phase, i], picks, peak[phase], sharp, offsets[slot, phase],
-                spans[slot, phase], missing[slot], least_worth, score, part,
-            )  # fmt: skip
-            if not any_free:
+            worth, any_free = missing[slot], False
+            for j in range(ranges[phase, i, 0], ranges[phase, i, 1]):
+                if picks.owner[j] != FREE:
+                    continue
+                delay = np.float32(picks.times_s[j] - t_s)
+                top = np.float32(picks.value[j] + peak[phase])
+                early, late = spans[slot, phase, 0] - delay, delay - spans[slot, phase, 1]
+                residual = max(early, late, np.float32(0))
+                if top - sharp * residual * residual <= least_worth:
+                    continue  # at no node is it worth more than none
+                for node in range(len(part)):
+                    residual = delay - delays[node]
+                    part[node] = max(worth[node], top - sharp * residual * residual)
+                worth, any_free = part, True
+            if any_free:
+                for node in range(len(part)):
+                    score[node] += part[node]
+            else:
                 for node in range(len(silent)):
                     score_near[node] += silent[node]
     node = int(np.argmax(score))
