@@ -24,8 +24,8 @@ help: ## Show this list
 demo: $(VENV)/.runtime ## Replay real earthquakes and watch their picks come out of a Redis stream
 	$(BIN)/msnet-stream demo
 
-test: $(VENV)/.dev ## Run all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev ## Run all tests, on up to four cores
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.dev ## Check style, types and import directions
 	$(BIN)/ruff check .

@@ -41,7 +41,7 @@ STEP_SHARE, DEPTH_STEP_SHARE, NODE_SHIFT = 0.4, 1.5, 0.3
 # How far a source is from its node, as a share of the step: what search windows must allow for.
 CELL_SHARE = 0.6
 # Nearest stations used in a search, and those among them whose silence speaks against a node.
-SEARCHED, NEAR = 40, 6
+SEARCHED, NEAR = 16, 6
 NEAR_SILENT = math.log(0.5)
 # Windows in which picks are chosen, as shares of the time across half a cell; the origin moves
 # between one and the next.

@@ -56,12 +56,6 @@ class Settled:
         return frozenset(arrival.pick_id for arrival in self.event.arrivals)
 
     @cached_property
-    def columns(self) -> tuple[Ints, Ints, Floats]:
-        """What it teaches as columns [pick]: phase, station, residual."""
-        phase, station, residual_s = zip(*self.spread, strict=True) if self.spread else ((), (), ())
-        return np.array(phase, np.int64), np.array(station, np.int64), np.array(residual_s, float)
-
-    @cached_property
     def text(self) -> str:
         """The event as JSON."""
         return self.event.to_json()
@@ -108,18 +102,6 @@ class Scene:
         return any(bool(np.any(chunk.phase == P)) for chunk in self.chunks[grid.behind :])
 
 
-def spread_table(teachers: tuple[Settled, ...], n_stations: int) -> Floats:
-    """What events teach of delays and errors, [event, phase, station], NaN without a pick."""
-    spread_s = np.full((len(teachers), len(PHASES), n_stations), np.nan)
-    if teachers:
-        phase, station, value_s = map(
-            np.concatenate, zip(*(one.columns for one in teachers), strict=True)
-        )
-        event = np.repeat(np.arange(len(teachers)), [len(one.spread) for one in teachers])
-        spread_s[event, phase, station] = value_s
-    return spread_s
-
-
 class School:
     """What events teach of delays and errors; the last answers are kept.
 
@@ -131,11 +113,21 @@ class School:
         self._rules = rules
         self._initial = initial_errors(network, rules)
         self.learnt = lru_cache(maxsize=2)(self._learnt)
+        self._row = lru_cache(maxsize=2 * LEARNT_EVENTS)(self._spread_row)
 
     def _learnt(self, teachers: tuple[Settled, ...]) -> tuple[Floats, Errors]:
-        """Their table of residuals, and the delays and errors of picks by it."""
-        spread_s = spread_table(teachers, self._n_stations)
+        """Their table of residuals [event, phase, station], and the delays and errors by it."""
+        spread_s = np.empty((len(teachers), len(PHASES), self._n_stations))
+        for row_s, one in zip(spread_s, teachers, strict=True):
+            row_s[:] = self._row(one)
         return spread_s, learnt_errors(self._initial, spread_s, self._rules)
+
+    def _spread_row(self, one: Settled) -> Floats:
+        """What an event teaches, [phase, station], NaN without a pick."""
+        row_s = np.full((len(PHASES), self._n_stations), np.nan)
+        for phase, station, residual_s in one.spread:
+            row_s[phase, station] = residual_s
+        return row_s
 
 
 class Settler(Protocol):
