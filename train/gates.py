@@ -26,14 +26,15 @@ from train.datasets import Record, blocks, load_records, rows, take
 
 TRUSTED_FROM = 0.1  # the lowest threshold of onsets that it is made and checked for
 FLOORS = np.arange(-12.0, 6.0, 0.5)
-MARGIN = 1.0  # by which the floor is lower than it had to be
+MARGIN = 2.0  # by which the floor is lower than it had to be
 
 # Cells with half of the trusted probability are to be found, too: a margin for onsets that the
 # recordings do not have.
 _FOUND_FROM = TRUSTED_FROM / 2
 _STEPS, _RATE, _DECAY = 3000, 5e-3, 1e-3
-_HELD, _OTHERS, _HARD = 1024, 512, 512  # cells of a step: with something, any, and the hardest
-_HARD_EVERY, _HARD_SHARE = 750, 1 / 16
+# Cells of a step: with something, any, and the hardest of both kinds, which are looked for anew.
+_HELD, _HARD_HELD, _OTHERS, _HARD = 768, 256, 512, 512
+_HARD_EVERY, _HARD_SHARE, _HARD_HELD_SHARE = 375, 1 / 16, 1 / 256
 _CERTAIN, _WEIGHT = 0.15, 5.0  # cells from this probability on count so many times
 _CHUNK_BLOCKS = 110
 _SHIFTS = (0, 50)  # samples by which the blocks of a recording begin later
@@ -112,13 +113,15 @@ def fit(known: Sequence[Sample], seed: int = 0) -> Gate:
     gate = Gate(cells.shape[1], GateConfig(floor=0.0, trusted_from=TRUSTED_FROM))
     optimizer = torch.optim.AdamW(gate.parameters(), _RATE, weight_decay=_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, _STEPS)
-    hard = others
+    certain = np.flatnonzero(highest > _CERTAIN)
+    hard, hard_held = others, held
     for step in range(_STEPS):
         if step and step % _HARD_EVERY == 0:
-            hard = _hardest(gate, cells, others)
-        chosen = np.concatenate(
-            [rng.choice(*each) for each in ((held, _HELD), (others, _OTHERS), (hard, _HARD))]
-        )
+            score = scores(gate, cells)
+            hard = _lowest(-score, others, _HARD_SHARE)
+            hard_held = _lowest(score, certain, _HARD_HELD_SHARE)
+        kinds = (held, _HELD), (hard_held, _HARD_HELD), (others, _OTHERS), (hard, _HARD)
+        chosen = np.concatenate([rng.choice(*each) for each in kinds])
         wanted = highest[chosen]
         weight = torch.where(wanted > _CERTAIN, _WEIGHT, 1.0)
         loss = nn.functional.binary_cross_entropy_with_logits(
@@ -131,11 +134,12 @@ def fit(known: Sequence[Sample], seed: int = 0) -> Gate:
     return lowered(gate, lowest_floor(gate, known))
 
 
-def _hardest(gate: Gate, cells: Tensor, others: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Those of the `others` that score highest."""
-    score = scores(gate, cells)[others]
-    hardest: npt.NDArray[np.int64] = others[np.argsort(-score)[: int(len(others) * _HARD_SHARE)]]
-    return hardest
+def _lowest(
+    score: npt.NDArray[np.float32], some: npt.NDArray[np.int64], share: float
+) -> npt.NDArray[np.int64]:
+    """A share of some cells: those with the lowest scores."""
+    lowest: npt.NDArray[np.int64] = some[np.argsort(score[some])[: max(int(len(some) * share), 1)]]
+    return lowest
 
 
 @torch.inference_mode()
