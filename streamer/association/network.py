@@ -52,7 +52,7 @@ class Network:
         """Place of each station in the arrays, by network and station code."""
         return {station.code: i for i, station in enumerate(self.stations)}
 
-    @property
+    @cached_property
     def ground(self) -> Ground:
         """What the compiled loops need of it."""
         travel, angles = self.travel, all_half_angles(self.lat, self.lon)
