@@ -10,6 +10,8 @@ DATA is a folder with traces.csv, picks.csv and the waveforms they name (docs/tr
                     weights never learnt from. The standard deviation is what 68.3 % of them stay
                     below; `--card` writes the table
     reliability     share of residuals within t_unc and twice t_unc, by data set
+    filled          zeros instead of samples, of many lengths, on one or more components, in
+                    continuous recordings with several offsets: picks that are not there without
     first motion    recordings whose first swing is clear, with noise of other recordings added and
                     the onset moved by some samples: how often the direction stays, by the size of
                     the first swing
@@ -18,6 +20,7 @@ DATA is a folder with traces.csv, picks.csv and the waveforms they name (docs/tr
 import itertools
 import json
 import math
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +30,8 @@ from pathlib import Path
 import click
 import numpy as np
 import numpy.typing as npt
+import obspy
+from rich.progress import track
 
 from model.preprocess import BLOCK
 from model.time_errors import PhaseErrors, TimeErrors
@@ -63,6 +68,11 @@ ONE_SIGMA = 0.683
 BESIDE_SAMPLES = (-10, -5, 0, 5, 10)
 CLEAR = 12.0  # standard deviations of noise: a first swing that is believed
 LEAST_SWING = 3.0
+FILLED = "chile_cx_2014"
+FILLS = (1, 2, 3, 4, 5, 7, 10, 15, 25, 40, 60, 80, 99, 100, 101, 130, 180, 200, 250, 300, 500, 900)
+FILL_EVERY_S = 60
+FILLED_SLOTS = ((0,), (1, 2), (0, 1, 2))
+OFFSETS = (0, 5000, -1_000_000)
 COPIES = 60
 JITTER_SAMPLES = 3.0
 SIZES = (3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 25.0, 50.0, math.inf)
@@ -152,21 +162,31 @@ def residuals(folder: Path, known: list[Recording]) -> list[tuple[str, str, floa
 
 
 def calibrated(found: list[tuple[str, str, float, float]], source: str) -> TimeErrors:
-    """The tables; a surer onset is no less exact, and a class without data is as the one below."""
+    """The tables; a surer onset is no less exact: classes that say otherwise by chance are one."""
     phases = {}
     for phase in "PS":
-        sigma_s: list[float] = []
+        pools: list[tuple[int, list[float]]] = []  # (classes, sizes of residuals)
         for first, stop in itertools.pairwise((*PROB_FROM, math.inf)):
-            sizes = [
-                abs(residual_s)
-                for dataset, its_phase, prob, residual_s in found
-                if dataset in NOT_LEARNT_FROM and its_phase == phase and first <= prob < stop
-            ]
-            enough = len(sizes) >= LEAST_RESIDUALS
-            sigma_s.append(float(np.quantile(sizes, ONE_SIGMA)) if enough else sigma_s[-1])
-        no_less = np.maximum.accumulate(sigma_s[::-1])[::-1]
-        phases[phase] = PhaseErrors(PROB_FROM, tuple(round(float(sigma), 3) for sigma in no_less))
+            classes, sizes = (
+                1,
+                [
+                    abs(residual_s)
+                    for dataset, its_phase, prob, residual_s in found
+                    if dataset in NOT_LEARNT_FROM and its_phase == phase and first <= prob < stop
+                ],
+            )
+            while pools and (len(sizes) < LEAST_RESIDUALS or sigma(sizes) > sigma(pools[-1][1])):
+                more, less_sure = pools.pop()
+                classes, sizes = classes + more, sizes + less_sure
+            pools.append((classes, sizes))
+        sigma_s = [round(sigma(sizes), 3) for classes, sizes in pools for _ in range(classes)]
+        phases[phase] = PhaseErrors(PROB_FROM, tuple(sigma_s))
     return TimeErrors(phases, source)
+
+
+def sigma(sizes: list[float]) -> float:
+    """What 68.3 % of the residuals stay below."""
+    return float(np.quantile(sizes, ONE_SIGMA))
 
 
 def reliability(
@@ -180,6 +200,39 @@ def reliability(
         name: (len(own), float(np.mean(np.array(own) <= 1)), float(np.mean(np.array(own) <= 2)))
         for name, own in sorted(ratios.items())
     }
+
+
+def filled(tables: Tables) -> tuple[int, list[str]]:
+    """Number of fills, and the picks that nobody made where the samples were there."""
+    count, invented = 0, []
+    cases = list(itertools.product(tables.traces, FILLED_SLOTS, OFFSETS))
+    with tempfile.TemporaryDirectory() as scratch:
+        for row, slots, offset in track(cases, description="zeros instead of samples"):
+            samples = read(tables.folder, row, []).samples + offset
+            step = round(FILL_EVERY_S * row.rate)
+            starts = range(step, samples.shape[1] - step, step)
+            for start, length in zip(starts, itertools.cycle(FILLS), strict=False):
+                samples[list(slots), start : start + length] = 0
+            file = Path(scratch) / "filled.mseed"
+            write(file, row, samples)
+            count += len(starts)
+            known = pick_files([tables.folder / row.file], Config())
+            for pick in pick_files([file], Config()):
+                beside_s = min(abs(pick.t_ns - one.t_ns) for one in known) / NS_PER_S
+                if beside_s > MATCH_S:
+                    at_s = (pick.t_ns - row.start_ns) / NS_PER_S % FILL_EVERY_S
+                    case = f"{row.record_id} {slots} {offset} {pick.phase}"
+                    invented.append(f"{case} {at_s:.2f} s, another {beside_s:.2f} s beside")
+    return count, invented
+
+
+def write(file: Path, row: TraceRow, samples: npt.NDArray[np.float64]) -> None:
+    stream = obspy.Stream()
+    for component, own in zip("ZNE", samples, strict=True):
+        header = {"network": "XX", "station": "FILL", "channel": f"HH{component}"}
+        header |= {"sampling_rate": row.rate, "starttime": obspy.UTCDateTime(ns=row.start_ns)}
+        stream += obspy.Trace(own.astype(np.int32), header)
+    stream.write(str(file), format="MSEED")
 
 
 def first_motions(known: list[Recording]) -> list[tuple[float, int, float, float]]:
@@ -254,6 +307,12 @@ def main(data: Path, card: Path | None, json_path: Path | None) -> None:
     click.echo("manual picks, and how many of them would be taken for artefacts")
     for name, count in sorted(asked.items()):
         click.echo(f"  {name} {count}")
+    fills, invented = filled(Tables.read(data, (FILLED,)))
+    click.echo(
+        f"of {fills} fills of {FILLED} came {len(invented)} picks that are not there without"
+    )
+    for line in invented:
+        click.echo(f"  {line}")
     click.echo(f"t_unc in s by probability from {PROB_FROM}")
     for phase, own in errors.phases.items():
         click.echo(f"  {phase} {own.sigma_s}")
@@ -276,6 +335,8 @@ def main(data: Path, card: Path | None, json_path: Path | None) -> None:
             "made": made,
             "source": source,
             "artefacts": asked,
+            "fills": fills,
+            "picks_of_fills": invented,
             "time_errors": tables_json,
             "reliability": shares,
             "first_motions": motions,

@@ -24,6 +24,7 @@ class Artefact(StrEnum):
     SPIKE = "spike"  # a few samples far off
     STEP = "step"  # an offset that jumps
     FLAT = "flat"  # samples that stand still beside a jump: filled in, or a dead line
+    RESCALED = "rescaled"  # the noise looks larger: its level has forgotten a glitch long before
     CALIBRATION = "calibration"  # a sine from one moment on; or the header says so
 
 
@@ -31,7 +32,8 @@ class Artefact(StrEnum):
 # for spikes, and late for ragged edges.
 _CAUSE_S = (-0.35, 0.6)
 _NOISE_S = (-3.35, -0.35)
-_CODA_S = 1.3
+_CODA_S = 1.3  # of which the end may not be known yet, before
+_LEAST_CODA_S = 0.5
 
 _CLUSTER = 3  # samples on each side of the largest difference
 _STANDS_OUT = 12.0  # times the noise: the differences at a glitch
@@ -45,6 +47,11 @@ _CHANCE = 1e-5  # such noise they come about by chance this often
 _FILLED_RISES = 3.0  # times the noise, of which a filled stretch leaves little to measure
 _NOISE_SAMPLES = 30
 _EDGE = 8.0  # times the noise: the jump at an end of a filled stretch
+
+# The noise level of the bundled weights is that of ten blocks (`memory_blocks`) and falls at once
+# when a glitch has left them: one or two blocks of it, and an onset in the block after or near it.
+_FORGOTTEN_S = (-13.0, -9.0)
+_OUTLIVES = 50.0  # times the noise: a difference that still tells then
 
 _SINE_BEGINS_S, _SINE_S = 0.1, 2.5  # after the onset
 _SINE_SAMPLES = 50
@@ -66,7 +73,11 @@ def artefact(around: Excerpt) -> Artefact | None:
     """The artefact that explains the onset, if one does."""
     if _is_filled(around):
         return Artefact.FLAT
-    return _glitch(around) or (Artefact.CALIBRATION if _is_sine(around) else None)
+    if cause := _glitch(around):
+        return cause
+    if _is_rescaled(around):
+        return Artefact.RESCALED
+    return Artefact.CALIBRATION if _is_sine(around) else None
 
 
 def is_clipped(around: Excerpt) -> bool:
@@ -82,12 +93,17 @@ def _there(around: Excerpt, start_s: float, stop_s: float) -> Iterator[Floats]:
             yield samples
 
 
+def _judged(around: Excerpt) -> tuple[float, float]:
+    """From where to where an onset is judged, s: a provisional one by the coda so far."""
+    return _NOISE_S[0], min(_CODA_S, max(around.known_s, _LEAST_CODA_S))
+
+
 def _glitch(around: Excerpt) -> Artefact | None:
     found: Artefact | None = None
     begin = around.part(*_NOISE_S).start
     noise_stop = around.part(*_NOISE_S).stop - begin
     first, stop = (at - begin for at in (around.part(*_CAUSE_S).start, around.part(*_CAUSE_S).stop))
-    for samples in _there(around, _NOISE_S[0], _CODA_S):
+    for samples in _there(around, *_judged(around)):
         change = samples[1:] - samples[:-1]
         noise = rms(change[:noise_stop])
         peak = first + int(abs(change[first:stop]).argmax())
@@ -107,6 +123,25 @@ def _glitch(around: Excerpt) -> Artefact | None:
     return found
 
 
+def _is_rescaled(around: Excerpt) -> bool:
+    """Whether a component has just forgotten a glitch, and nothing rises on any."""
+    past, before = around.part(*_FORGOTTEN_S), around.part(*_NOISE_S)
+    change = np.abs(np.diff(around.samples[:, past.start : before.stop]))
+    valid = around.valid[:, past.start : before.stop]
+    change *= valid[:, 1:] & valid[:, :-1]
+    before = slice(before.start - past.start, None)
+    noise = np.sqrt(np.square(change[:, before]).mean(axis=1))
+    forgotten = change[:, : past.stop - past.start].max(axis=1) > _OUTLIVES * noise
+    if not (forgotten & (noise > 0)).any():
+        return False  # nearly always
+    _, end_s = _judged(around)
+    first = around.part(_NOISE_S[1], end_s).start - around.part(*_NOISE_S).start
+    return all(
+        rms(np.diff(samples[first:])) <= _RISES * rms(np.diff(samples[:first]))
+        for samples in _there(around, _NOISE_S[0], end_s)
+    )
+
+
 def _is_filled(around: Excerpt) -> bool:
     """Whether a component stands still near the onset where its noise would not.
 
@@ -116,7 +151,7 @@ def _is_filled(around: Excerpt) -> bool:
         return False  # nearly always
     begin = around.part(*_NOISE_S).start
     noise_stop, first = around.part(*_NOISE_S).stop - begin, around.part(*_CAUSE_S).start - begin
-    changes = [abs(x[1:] - x[:-1]) for x in _there(around, _NOISE_S[0], _CODA_S)]
+    changes = [abs(x[1:] - x[:-1]) for x in _there(around, *_judged(around))]
     stills = [_still(change) for change in changes]
     if not any(still.any() for still in stills):
         return False
@@ -130,7 +165,7 @@ def _is_filled(around: Excerpt) -> bool:
 
 def _may_stand_still(around: Excerpt) -> bool:
     """Whether a component has as many equal samples in a row as a filled stretch has at least."""
-    part = around.part(_NOISE_S[0], _CODA_S)
+    part = around.part(*_judged(around))
     samples = around.samples[around.valid[:, part.start], part]
     equal = samples[:, 1:] == samples[:, :-1]
     for _ in range(_FLAT_SAMPLES - 2):

@@ -27,7 +27,7 @@ from streamer.waveforms.stations import SLOT_COUNT, Station
 _PUBLISHED = 512
 
 # Blocks before an onset that a pick asks the rings for (excerpt.py).
-LOOK_BACK_BLOCKS = 6
+LOOK_BACK_BLOCKS = 14
 
 
 class Sampling(StrEnum):

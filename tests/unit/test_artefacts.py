@@ -30,6 +30,41 @@ def test_an_offset_that_jumps_explains_an_onset(seed, size):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("known", [55, 90])
+def test_a_spike_explains_an_onset_of_which_the_coda_is_still_to_come(seed, known):
+    samples = noise(seed)
+    samples[VERTICAL, AT] += 1000
+    assert artefact(around(samples, missing=slice(AT + known, None))) is Artefact.SPIKE
+    arrival = noise(seed) + event()
+    assert artefact(around(arrival, missing=slice(AT + known, None))) is None
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("since_s", [9.5, 11, 12.5])
+@pytest.mark.parametrize("known", [55, 90, 400])
+def test_a_glitch_that_the_noise_level_has_just_forgotten_explains_an_onset(seed, since_s, known):
+    samples = noise(seed)
+    samples[VERTICAL, AT - round(since_s * RATE)] += 100_000
+    unknown = slice(AT + known, None)
+    assert artefact(around(samples, missing=unknown)) is Artefact.RESCALED
+    assert artefact(around(samples + event(200), missing=unknown)) is None  # something rises
+    assert artefact(around(noise(seed), missing=unknown)) is None
+
+
+@pytest.mark.parametrize("since_s", [4, 8.5])
+def test_a_glitch_that_the_noise_level_still_knows_explains_nothing(since_s):
+    samples = noise()
+    samples[:, AT - round(since_s * RATE)] += 100_000
+    assert artefact(around(samples)) is None
+
+
+def test_the_edge_of_a_gap_is_no_glitch():
+    """Samples that were not received are 0."""
+    missing = slice(AT - 1150, AT - 1000)
+    assert artefact(around(noise() + 100_000, missing=missing)) is None
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("hz", [2.0, 5.0, 11.0])
 @pytest.mark.parametrize("components", [EVERY, VERTICAL])
 def test_a_sine_of_constant_size_is_a_calibration(seed, hz, components):
