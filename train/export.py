@@ -124,8 +124,14 @@ def _facts(config: TrainConfig, progress: Progress, data: Data, machine: str) ->
         "minutes": round(progress.elapsed_s / 60, 1),
         "validation_loss": round(progress.best, 5),
         "thresholds": _chosen_by(config, data),
-        "config": asdict(config),
+        "config": asdict(config) | _origins(config),
     }
+
+
+def _origins(config: TrainConfig) -> dict[str, str]:
+    """Other artifacts by name: where they lay is nobody's business but the machine's."""
+    paths = {"init": config.init, "distil": config.distil}
+    return {key: Path(path).name for key, path in paths.items() if path is not None}
 
 
 def _chosen_by(config: TrainConfig, data: Data) -> str:

@@ -159,6 +159,7 @@ def test_a_distilled_network_says_what_it_learnt_from(data, trained):
         artifact.load(trained / "msnet").card,
     )
     assert card.network.channels == (2, 2, 4, 4)
+    assert card.training["config"]["distil"] == "msnet"  # no path of the machine
     assert card.training["distilled_from"]["version"] == elder.version
     assert card.training["distilled_from"]["data"] == elder.training["data"]
     run("fit", "--data", data, "--out", data / "small", "--resume")
