@@ -22,7 +22,7 @@ from model.preprocess import MODEL_RATE, PreprocessConfig
 from model.time_errors import NO_TIME_ERRORS, TimeErrors
 
 FORMAT = "msnet-artifact/1"
-GATED_FORMAT = "msnet-artifact/2"  # the weights of the gate are beside those of the network
+GATED_FORMAT = "msnet-artifact/3"  # the weights of the gate, of pairs of cells, are there, too
 _GATE = "gate."
 BUNDLED = Path(__file__).parent / "weights" / "msnet"
 

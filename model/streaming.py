@@ -11,7 +11,7 @@ The outputs are those of `MSNet.forward` on the whole trace with silence (zeros)
     encoder   4    20   100   400          samples, for strides 4, 5, 5 and kernel 7: half a kernel,
     decoder 475   472   460                and whole cells of the next level where the way goes down
 
-Half of the work is in the finer levels of the decoder, and nearly everywhere the coarsest of its
+Most of the work is in the finer levels of the decoder, and nearly everywhere the coarsest of its
 maps already shows that nothing will come of it. With a `Gate` the finer levels are computed only
 where something may, from what is kept of the maps before them: a piece of one block needs a few
 cells around it. Elsewhere the logits are -inf.
@@ -19,7 +19,7 @@ cells around it. Elsewhere the logits are -inf.
 A preview is the plain forward of what has come so far, with the zero padding of the convolutions
 beyond the end. All that its padding does not reach is there already.
 
-The state of a station is one row of the arrays in `StreamingNetwork.layout`, 35 KB. It is a cache
+The state of a station is one row of the arrays in `StreamingNetwork.layout`, 25 KB. It is a cache
 and no record: it forgets what lies `memory_blocks` back, and after a restart it is built again from
 replayed data, never read from a disk.
 """
@@ -37,7 +37,7 @@ from model.gate import BEHIND_CELLS, Gate
 from model.msnet import COMPONENTS, PHASES, MSNet, MSNetConfig
 from model.stream_layers import Layer, convolution, head, patches, spread
 
-STATE_VERSION = 2  # of the layout; a change of order, shape or meaning counts it up
+STATE_VERSION = 3  # of the layout; a change of order, shape or meaning counts it up
 PIECES_AT_ONCE = 64  # more gain nothing, and fall out of the caches of a processor
 SILENCE = 0  # the row of a station that has been silent for ever: the state to begin with
 
@@ -232,7 +232,7 @@ class StreamingNetwork:
         ]
         self._decoded = Tail(f"decoder{coarse}", 2 * half, 2 * channels[coarse])
         # The first piece of a step takes cells before those that are new, and so does its gate.
-        first = -self.lag_samples // self._cell - BEHIND_CELLS
+        first = -self.lag_samples // self._cell - BEHIND_CELLS - 1
         self._before = -self._coarse_missing - min(self._piece.lo[coarse], first)
         self._coarse = Tail("coarse", self._before, channels[coarse])
         self._position = torch.zeros(1, dtype=torch.int64)  # number of the next block
@@ -342,7 +342,7 @@ class StreamingNetwork:
         seen = cells[:, BEHIND_CELLS:].clone()
         for behind in range(BEHIND_CELLS):
             seen |= cells[:, behind : behind + seen.shape[1]]
-        begin = self._coarse_missing + self._before - BEHIND_CELLS
+        begin = self._coarse_missing + self._before - BEHIND_CELLS - 1
         samples = torch.arange(-self.lag_samples, step.samples.shape[1] - self.lag_samples)
         return seen[:, samples.div(self._cell, rounding_mode="floor") + begin]
 

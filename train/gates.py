@@ -31,12 +31,14 @@ MARGIN = 2.0  # by which the floor is lower than it had to be
 # Cells with half of the trusted probability are to be found, too: a margin for onsets that the
 # recordings do not have.
 _FOUND_FROM = TRUSTED_FROM / 2
+_SEEDS = range(4)
 _STEPS, _RATE, _DECAY = 3000, 5e-3, 1e-3
 # Cells of a step: with something, any, and the hardest of both kinds, which are looked for anew.
 _HELD, _HARD_HELD, _OTHERS, _HARD = 768, 256, 512, 512
 _HARD_EVERY, _HARD_SHARE, _HARD_HELD_SHARE = 375, 1 / 16, 1 / 256
 _CERTAIN, _WEIGHT = 0.15, 5.0  # cells from this probability on count so many times
 _CHUNK_BLOCKS = 110
+_SCORED_AT_ONCE = 1 << 16
 _SHIFTS = (0, 50)  # samples by which the blocks of a recording begin later
 _VERTICAL_ONLY = 4  # every so many-th recording of the second shift has lost its horizontals
 
@@ -45,7 +47,10 @@ Traces = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Sample:
-    """What the network says of one recording: `cells` (n, channels), `probability` (2, T)."""
+    """What the network says of one recording: `cells` (1 + n, channels), `probability` (2, T).
+
+    The first cell is the one before the recording.
+    """
 
     dataset: str
     cells: Tensor
@@ -54,7 +59,7 @@ class Sample:
     @property
     def highest(self) -> npt.NDArray[np.float32]:
         """Probability of anything by cell (n,)."""
-        by_cell = self.probability.reshape(len(self.probability), len(self.cells), -1)
+        by_cell = self.probability.reshape(len(self.probability), len(self.cells) - 1, -1)
         highest: npt.NDArray[np.float32] = by_cell.max(axis=(0, 2))
         return highest
 
@@ -85,16 +90,18 @@ def samples(artifact: Artifact, records: Iterable[Record]) -> Iterator[Sample]:
 
 @torch.inference_mode()
 def _seen(model: MSNet, x: Traces) -> tuple[Tensor, Traces]:
-    """The coarsest map of the decoder (n, channels) float16, and probabilities (2, T)."""
+    """The coarsest map of the decoder (1 + n, channels) float16, and probabilities (2, T)."""
     context, cell = model.config.context_blocks, model.config.strides[-1]
     padded = np.pad(x, ((0, 0), (context * BLOCK, context * BLOCK)))
     decoder = model.decoder_a
-    cells, probabilities = [], []
+    cells: list[Tensor] = []
+    probabilities: list[Traces] = []
     for first in range(0, x.shape[1] // BLOCK, _CHUNK_BLOCKS):
         stop = min(first + _CHUNK_BLOCKS, x.shape[1] // BLOCK) + 2 * context
         levels = model.encoder(torch.from_numpy(padded[None, :, first * BLOCK : stop * BLOCK]))
         coarse = decoder.block[0](torch.cat([levels[-2], decoder.up[0](levels[-1])], dim=1))
-        inner = coarse[0, :, context * cell : -context * cell]
+        begin = context * cell if cells else context * cell - 1
+        inner = coarse[0, :, begin : -context * cell]
         cells.append(inner.t().to(torch.float16))
         probability = torch.sigmoid(decoder(levels))[0, :, context * BLOCK : -context * BLOCK]
         probabilities.append(probability.numpy())
@@ -106,6 +113,8 @@ def fit(known: Sequence[Sample], seed: int = 0) -> Gate:
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     cells = torch.cat([sample.cells for sample in known])
+    # Where those of `highest` are: all but the first of each recording.
+    own = np.flatnonzero(np.concatenate([np.arange(len(sample.cells)) > 0 for sample in known]))
     highest = torch.from_numpy(np.concatenate([sample.highest for sample in known]))
     held, others = (
         np.flatnonzero(each) for each in (highest >= _FOUND_FROM, highest < _FOUND_FROM)
@@ -117,15 +126,16 @@ def fit(known: Sequence[Sample], seed: int = 0) -> Gate:
     hard, hard_held = others, held
     for step in range(_STEPS):
         if step and step % _HARD_EVERY == 0:
-            score = scores(gate, cells)
+            score = scores(gate, cells)[own - 1]
             hard = _lowest(-score, others, _HARD_SHARE)
             hard_held = _lowest(score, certain, _HARD_HELD_SHARE)
         kinds = (held, _HELD), (hard_held, _HARD_HELD), (others, _OTHERS), (hard, _HARD)
         chosen = np.concatenate([rng.choice(*each) for each in kinds])
         wanted = highest[chosen]
         weight = torch.where(wanted > _CERTAIN, _WEIGHT, 1.0)
+        pairs = cells[np.stack([own[chosen] - 1, own[chosen]], axis=1)]
         loss = nn.functional.binary_cross_entropy_with_logits(
-            gate(cells[chosen].float()), (wanted >= _FOUND_FROM).float(), weight
+            gate(pairs.float())[:, 0], (wanted >= _FOUND_FROM).float(), weight
         )
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -144,15 +154,16 @@ def _lowest(
 
 @torch.inference_mode()
 def scores(gate: Gate, cells: Tensor) -> npt.NDArray[np.float32]:
-    """Of cells (n, channels): (n,)."""
-    parts = torch.split(cells, 1 << 16)
-    found: npt.NDArray[np.float32] = torch.cat([gate(part.float()) for part in parts]).numpy()
+    """Of cells (1 + n, channels): (n,), without the first."""
+    firsts = range(0, len(cells) - 1, _SCORED_AT_ONCE)
+    parts = [gate(cells[first : first + _SCORED_AT_ONCE + 1].float()) for first in firsts]
+    found: npt.NDArray[np.float32] = torch.cat(parts).numpy()
     return found
 
 
 def lowered(gate: Gate, floor: float) -> Gate:
     """The same gate with another floor."""
-    other = Gate(gate.hidden.in_features, GateConfig(floor=floor, trusted_from=TRUSTED_FROM))
+    other = Gate(gate.hidden.in_features // 2, GateConfig(floor=floor, trusted_from=TRUSTED_FROM))
     other.load_state_dict(gate.state_dict())
     return other
 
@@ -203,25 +214,37 @@ def write(
         plain, folded = (artifact_file.load(source, fold=fold) for fold in (False, True))
     except artifact_file.ArtifactError as error:
         raise DataError(str(error)) from error
+    try:
+        paths.out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_written(paths.out, error) from error
     names = {row["dataset"] for row in rows(paths.data / "traces.csv")}
     records = load_records(paths.data, names, paths.cache, native=native)
     known = list(samples(folded, records))
     seen = [sample for sample in known if sample.dataset not in left_out]
-    try:
-        gate = fit(seen)
-    except ValueError as error:
-        raise DataError(f"{source}: {error}") from error
+    gates: list[tuple[float, int, Gate]] = []  # which decodes least is a matter of luck
+    for seed in _SEEDS:
+        try:
+            tried = fit(seen, seed)
+        except ValueError as error:
+            raise DataError(f"{source}: {error}") from error
+        passed = check(tried, seen, tried.config.floor).passed
+        gates.append((passed, seed, tried))
+        yield f"seed {seed}: floor {tried.config.floor}, {100 * passed:.1f} % of the blocks decoded"
+    _, seed, gate = min(gates)
     card = replace(plain.card, version=f"{datetime.now(UTC):%Y.%m.%d}")
     try:
         artifact_file.save(paths.out, plain.model, card, gate)
     except OSError as error:
-        raise CannotCreateError(
-            f"cannot write the weights {paths.out}: {error.strerror}"
-        ) from error
-    yield f"floor {gate.config.floor}"
+        raise _not_written(paths.out, error) from error
+    yield f"seed {seed} it is"
     for name in sorted(names):
         found = check(gate, (each for each in known if each.dataset == name), gate.config.floor)
         yield (
             f"{name}{', left out' if name in left_out else ''}: {found.changed} of {found.onsets} "
             f"onsets lost or changed, {100 * found.passed:.1f} % of the blocks decoded"
         )
+
+
+def _not_written(out: Path, error: OSError) -> CannotCreateError:
+    return CannotCreateError(f"cannot write the weights {out}: {error.strerror}")

@@ -26,7 +26,10 @@ def gate(floor: float = 0.0) -> Gate:
 
 
 def told(seed: int, cells: int = 3000) -> Sample:
-    """A network whose map tells in one channel, in noise, how high the probability of a cell is."""
+    """A network whose map tells in one channel, in noise, how high the probability of a cell is.
+
+    The cell before the first is noise.
+    """
     rng = np.random.default_rng(seed)
     peaks = rng.choice(np.arange(10, cells - 10), 40, replace=False)
     probability = np.zeros((2, cells * CELL), dtype=np.float32)
@@ -35,9 +38,9 @@ def told(seed: int, cells: int = 3000) -> Sample:
         shape = rng.uniform(0.05, 1) * np.exp(-0.5 * (np.arange(-30, 31) / 6) ** 2)
         place = probability[number % 2, at - 30 : at + 31]
         np.maximum(place, shape, out=place)
-    features = rng.normal(size=(cells, CHANNELS)).astype(np.float32)
+    features = rng.normal(size=(1 + cells, CHANNELS)).astype(np.float32)
     highest = probability.reshape(2, cells, CELL).max(axis=(0, 2))
-    features[:, 3] = 2 * np.log(highest + 1e-3) + rng.normal(size=cells)
+    features[1:, 3] = 2 * np.log(highest + 1e-3) + rng.normal(size=cells)
     return Sample("told", torch.from_numpy(features).half(), probability)
 
 

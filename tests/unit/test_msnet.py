@@ -194,7 +194,7 @@ def test_a_damaged_card_is_named(tmp_path, text):
 @pytest.mark.parametrize(
     ("fact", "value"),
     [
-        ("format", "msnet-artifact/3"),
+        ("format", "msnet-artifact/9"),
         ("rate_hz", 50.0),
         ("components", "ENZ"),
         ("phases", ["S", "P"]),
