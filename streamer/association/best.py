@@ -91,6 +91,8 @@ class Before:
     of the picks; `spread_s` [event, phase, station]: residuals with station delays of such events,
     NaN without a pick; `errors`: what they taught. P picks in `search_s` start searches; stations
     `alive` [station] are those whose silence means something, by default those that have picks.
+    Of picks too old to matter themselves: `older_p_s`, times of the P picks, for the odds;
+    `mean_prob` [phase], the mean with them (of `clipped` probabilities).
     """
 
     taken: Set[str] = frozenset()
@@ -99,6 +101,8 @@ class Before:
     errors: Errors | None = None
     search_s: tuple[float, float] = (-math.inf, math.inf)
     alive: Flags | None = None
+    older_p_s: Sequence[float] = ()
+    mean_prob: Floats | None = None
 
 
 @dataclass(slots=True)
@@ -156,8 +160,8 @@ class Best:
             return []
         picks, rows = self._sorted_picks(table, before)
         events: dict[int, _Event] = {}
-        p_times_s = table.time_s[table.phase == P]
-        odds = Odds(self.rules.least_gain, self.odds_span_s, p_times_s.tolist())
+        p_times_s = [*before.older_p_s, *table.time_s[table.phase == P].tolist()]
+        odds = Odds(self.rules.least_gain, self.odds_span_s, p_times_s)
         for origin_s in before.origins_s:
             odds.add(origin_s)
         hopeless: set[int] = set()
@@ -198,13 +202,11 @@ class Best:
         rows = np.lexsort((table.time_s, group))
         times_s = table.time_s[rows]
         starts = np.searchsorted(group[rows], np.arange(2 * n + 1))
-        probability = np.clip(table.prob[rows], LEAST_PROBABILITY, 1)
+        mean = before.mean_prob
+        if mean is None:
+            mean = mean_probability(table.phase, table.prob)
         span_s = self.rate_span_s
-        value = np.empty(len(rows))
-        for phase in range(2):
-            part = slice(starts[phase * n], starts[(phase + 1) * n])
-            mean = probability[part].sum() / max(part.stop - part.start, 1)
-            value[part] = np.log(probability[part] / mean)
+        value = np.log(clipped(table.prob[rows]) / mean[table.phase[rows]])
         value -= np.log(kernels.crowding(times_s, starts, span_s) / (2 * span_s))
         alive = before.alive
         if alive is None:
@@ -416,6 +418,18 @@ class Best:
         return _Grid(
             lat, lon, depth_km[inside], stations, offsets, spans, missing, near, p_travel_s
         )
+
+
+def clipped(prob: Floats) -> Floats:
+    """Probabilities of picks that can be reckoned with."""
+    return np.clip(prob, LEAST_PROBABILITY, 1)
+
+
+def mean_probability(phase: NDArray[np.int8], prob: Floats) -> Floats:
+    """Of picks of each phase [phase]; 1 without any."""
+    number = np.bincount(phase, minlength=2)
+    total = np.bincount(phase, clipped(prob), minlength=2)
+    return np.where(number > 0, total / np.maximum(number, 1), 1.0)
 
 
 class Odds:

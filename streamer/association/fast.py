@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from streamer.association import best_kernels as kernels
-from streamer.association.best import FROM_EVENT, FROM_NODE, Best, Odds
+from streamer.association.best import FROM_EVENT, FROM_NODE, SURE_SIGMA, Best, Odds
 from streamer.association.best_kernels import FREE, TAKEN, WIDEST_SIGMA, Picks
 from streamer.association.geodesy import Floats
 from streamer.association.network import Network
@@ -26,6 +26,9 @@ from streamer.timebase import NS_PER_S
 # Fewer picks than this are no event in the making.
 LEAST_SEEDS = 4
 MOST_OPEN = 256
+# A pick that an event predicts within SURE_SIGMA joins it without a new fit, until such picks are
+# this share of all that it has.
+UNFITTED_SHARE = 1 / 4
 ROOM = 1024
 # The mean probability of picks, per phase, follows them by this share of each.
 MEAN_SHARE, FIRST_MEAN = 0.01, 0.5
@@ -36,7 +39,8 @@ class Open:
     """An event in the making: origin (s after the epoch), gain, ids of its picks.
 
     `enough`: passes all rules; `stands`: may stay once it is published; `told`: number of picks,
-    lat, lon, depth_km when it was; arrivals it predicts [phase, station], with their sigma.
+    lat, lon, depth_km when it was; arrivals it predicts [phase, station], with their sigma;
+    `unfitted`: how many of the picks joined since the origin was fitted.
     """
 
     origin: Floats
@@ -48,6 +52,7 @@ class Open:
     enough: bool = False
     stands: bool = False
     told: tuple[int, float, float, float] | None = None
+    unfitted: int = 0
 
 
 Path = tuple[int, int]  # phase and station
@@ -256,6 +261,7 @@ class Fast:
                     "enough": event.enough,
                     "stands": event.stands,
                     "told": event.told,
+                    "unfitted": event.unfitted,
                 }
                 for number, event in self.open.items()
             },
@@ -299,12 +305,24 @@ class Fast:
         """The open event that predicts the pick best, if it makes use of it."""
         phase, station = PHASES.index(row.phase), self.network.index[row.code]
         t_s = self.seconds(row.t_ns)
-        for _, number in self._predicted(phase, station, t_s):
-            before = self._buffer.names[at]
+        for off, number in self._predicted(phase, station, t_s):
+            event = self.open[number]
+            if off < SURE_SIGMA and self._needs_no_fit(event, row):
+                self._buffer.owner[at] = number
+                event.picks.append(row.id)
+                event.unfitted += 1
+                return number
             self._refined(number)
-            if before in self.open[number].picks:
+            if row.id in event.picks:
                 return number
         return None
+
+    def _needs_no_fit(self, event: Open, row: PickRow) -> bool:
+        """Whether one more pick changes little, and the event has none of its path."""
+        if not event.enough or event.unfitted + 1 > UNFITTED_SHARE * len(event.picks):
+            return False
+        others = (self.rows[name][0] for name in event.picks)
+        return all(one.code != row.code or one.phase != row.phase for one in others)
 
     def _predicted(self, phase: int, station: int, t_s: float) -> list[tuple[float, int]]:
         near = []
@@ -348,6 +366,7 @@ class Fast:
         has_enough = self.best.has_enough(origin)
         event.enough = has_enough and gain >= self._odds.least_gain(float(origin[0]))
         event.stands = has_enough and gain >= 0
+        event.unfitted = 0
 
     def _picks(self) -> Picks:
         return self._buffer.picks(self._alive)

@@ -1,10 +1,12 @@
 """Profile `best`: what becomes an event, and whose the picks are."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from assoc_synthetic import CRUST, arrivals, noise, seconds, source, square_network, table
 
-from streamer.association.best import Before, Best
+from streamer.association.best import Before, Best, Odds, mean_probability
 from streamer.association.network import Network
 from streamer.association.parameters import BestParameters
 from streamer.association.pick_errors import initial_errors, learnt_errors
@@ -79,6 +81,37 @@ def test_the_order_of_the_picks_does_not_matter(crowd):
         [others.ids[i] for i in event.picks] for event in shuffled
     ]
     assert [event.origin for event in forward] == [event.origin for event in shuffled]
+
+
+def test_picks_too_old_to_matter_count_in_the_odds_alone(monkeypatch):
+    rng = np.random.default_rng(7)
+    rows = noise(STATIONS, 900.0, 2.0, rng)
+    for number, time_s in enumerate((820.0, 835.0, 850.0)):
+        event = source(time_s, 4.0 * number, -3.0, 8.0)
+        rows += arrivals(STATIONS, event, str(number), sigma_s=0.04, rng=rng)
+    whole = table(rows, STATIONS)
+    search_s = (float(whole.time_s.max()) - 100.0, np.inf)
+    associator = Best(Network.build(STATIONS, CRUST), BestParameters())
+    old = whole.time_s < search_s[0] - associator.rate_span_s - associator.reach_s
+    kept = np.flatnonzero(~old)
+    columns = {name: getattr(whole, name)[kept]
+               for name in ("station", "phase", "time_s", "prob", "amp")}  # fmt: skip
+    part = replace(whole, ids=[whole.ids[i] for i in kept], **columns)
+    asked = []
+    monkeypatch.setattr(
+        "streamer.association.best.Odds", lambda *args: (asked.append(args[2]), Odds(*args))[1]
+    )
+    before = Before(search_s=search_s)
+    expected = associator.associate(whole, before)
+    older_p_s = whole.time_s[old & (whole.phase == 0)].tolist()
+    mean_prob = mean_probability(whole.phase, whole.prob)
+    found = associator.associate(part, replace(before, older_p_s=older_p_s, mean_prob=mean_prob))
+    assert len(expected) == len(found) == 3
+    assert len(older_p_s) > 100
+    for one, other in zip(expected, found, strict=True):
+        assert [whole.ids[i] for i in one.picks] == [part.ids[i] for i in other.picks]
+        assert one.gain == pytest.approx(other.gain, abs=1e-9)
+    assert sorted(asked[0]) == sorted(asked[1])
 
 
 def test_noise_alone_makes_no_event():

@@ -20,6 +20,7 @@ from assoc_replay import (
 )
 from assoc_synthetic import CRUST, EPOCH_NS, arrivals, noise, sequence, source, square_network
 
+from streamer.association.fast import Fast
 from streamer.association.geodesy import moved
 from streamer.association.network import Network
 from streamer.association.offline import settled_events
@@ -111,6 +112,31 @@ def test_an_event_is_preliminary_with_the_pick_that_completes_it():
     finish(window, far(rows))
     assert told(window)[-1].status == "final"
     assert told(window)[-1].id == first.id
+
+
+def test_picks_that_a_sure_event_predicts_join_it_without_a_fit_each_but_never_two_of_one_path(
+    monkeypatch,
+):
+    rng = np.random.default_rng(1)
+    rows = arrivals(STATIONS, source(30.0, 1.0, 2.0, 8.0), "a", sigma_s=0.02, rng=rng)
+    rows.sort(key=lambda row: row.t_ns)
+    twice = [row._replace(id=f"b-{row.id}", t_ns=row.t_ns + 20_000_000) for row in rows[-6:]]
+    everything = sorted([*rows, *twice], key=lambda row: row.t_ns)
+    fits = []
+    refined = Fast._refined
+    monkeypatch.setattr(Fast, "_refined", lambda *args: (fits.append(args[1]), refined(*args)))
+    for picks in (rows, everything):
+        fits.clear()
+        window = make_window(NETWORK)
+        feed(window, [message(row) for row in picks], lag_s=1000, batch=1)
+        (event,) = window._fast.open.values()
+        paths = [(window._fast.rows[name][0].code, window._fast.rows[name][0].phase)
+                 for name in event.picks]  # fmt: skip
+        assert len(set(paths)) == len(paths) >= 0.9 * len(rows)
+        owned = window._fast._buffer.owner == 0
+        assert {window._fast._buffer.names[i] for i in np.flatnonzero(owned)} == set(event.picks)
+        if picks is not everything:
+            assert len(fits) < 0.6 * len(rows)
 
 
 def test_an_event_whose_picks_are_retracted_is_retracted():
