@@ -185,6 +185,8 @@ def _still(change: Floats) -> npt.NDArray[np.bool_]:
         return still
     first, end = _runs(zero)
     long = end - first >= _FLAT_SAMPLES - 1
+    if not long.any():
+        return still
     least_jump = _EDGE * np.median(change[~zero])
     padded = np.concatenate([[0.0], change, [0.0]])
     for start, stop in zip(first[long].tolist(), end[long].tolist(), strict=True):
