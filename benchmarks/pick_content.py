@@ -167,14 +167,12 @@ def calibrated(found: list[tuple[str, str, float, float]], source: str) -> TimeE
     for phase in "PS":
         pools: list[tuple[int, list[float]]] = []  # (classes, sizes of residuals)
         for first, stop in itertools.pairwise((*PROB_FROM, math.inf)):
-            classes, sizes = (
-                1,
-                [
-                    abs(residual_s)
-                    for dataset, its_phase, prob, residual_s in found
-                    if dataset in NOT_LEARNT_FROM and its_phase == phase and first <= prob < stop
-                ],
-            )
+            classes = 1
+            sizes = [
+                abs(residual_s)
+                for dataset, its_phase, prob, residual_s in found
+                if dataset in NOT_LEARNT_FROM and its_phase == phase and first <= prob < stop
+            ]
             while pools and (len(sizes) < LEAST_RESIDUALS or sigma(sizes) > sigma(pools[-1][1])):
                 more, less_sure = pools.pop()
                 classes, sizes = classes + more, sizes + less_sure

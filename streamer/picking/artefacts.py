@@ -126,12 +126,10 @@ def _glitch(around: Excerpt) -> Artefact | None:
 def _is_rescaled(around: Excerpt) -> bool:
     """Whether a component has just forgotten a glitch, and nothing rises on any."""
     past, before = around.part(*_FORGOTTEN_S), around.part(*_NOISE_S)
-    change = np.abs(np.diff(around.samples[:, past.start : before.stop]))
-    valid = around.valid[:, past.start : before.stop]
-    change *= valid[:, 1:] & valid[:, :-1]
-    before = slice(before.start - past.start, None)
-    noise = np.sqrt(np.square(change[:, before]).mean(axis=1))
-    forgotten = change[:, : past.stop - past.start].max(axis=1) > _OUTLIVES * noise
+    valid = around.valid[:, past]
+    change = np.abs(np.diff(around.samples[:, past])) * (valid[:, 1:] & valid[:, :-1])
+    noise = np.sqrt(np.square(np.diff(around.samples[:, before])).mean(axis=1))
+    forgotten = change.max(axis=1) > _OUTLIVES * noise
     if not (forgotten & (noise > 0)).any():
         return False  # nearly always
     _, end_s = _judged(around)
