@@ -32,8 +32,7 @@ class Artefact(StrEnum):
 # for spikes, and late for ragged edges.
 _CAUSE_S = (-0.35, 0.6)
 _NOISE_S = (-3.35, -0.35)
-_CODA_S = 1.3  # of which the end may not be known yet, before
-_LEAST_CODA_S = 0.5
+_CODA_S, _LEAST_CODA_S = 1.3, 0.5  # a provisional onset is judged by the coda that has come
 
 _CLUSTER = 3  # samples on each side of the largest difference
 _STANDS_OUT = 12.0  # times the noise: the differences at a glitch
@@ -71,13 +70,15 @@ _CLIP_ENTRY = 0.02  # of the range: how steeply the signal runs into the limit
 
 def artefact(around: Excerpt) -> Artefact | None:
     """The artefact that explains the onset, if one does."""
-    if _is_filled(around):
+    known_s = around.known_s
+    end_s = min(_CODA_S, max(known_s, _LEAST_CODA_S))
+    if _is_filled(around, end_s):
         return Artefact.FLAT
-    if cause := _glitch(around):
+    if cause := _glitch(around, end_s):
         return cause
-    if _is_rescaled(around):
+    if _is_rescaled(around, end_s):
         return Artefact.RESCALED
-    return Artefact.CALIBRATION if _is_sine(around) else None
+    return Artefact.CALIBRATION if _is_sine(around, known_s) else None
 
 
 def is_clipped(around: Excerpt) -> bool:
@@ -93,17 +94,12 @@ def _there(around: Excerpt, start_s: float, stop_s: float) -> Iterator[Floats]:
             yield samples
 
 
-def _judged(around: Excerpt) -> tuple[float, float]:
-    """From where to where an onset is judged, s: a provisional one by the coda so far."""
-    return _NOISE_S[0], min(_CODA_S, max(around.known_s, _LEAST_CODA_S))
-
-
-def _glitch(around: Excerpt) -> Artefact | None:
+def _glitch(around: Excerpt, end_s: float) -> Artefact | None:
     found: Artefact | None = None
     begin = around.part(*_NOISE_S).start
     noise_stop = around.part(*_NOISE_S).stop - begin
     first, stop = (at - begin for at in (around.part(*_CAUSE_S).start, around.part(*_CAUSE_S).stop))
-    for samples in _there(around, *_judged(around)):
+    for samples in _there(around, _NOISE_S[0], end_s):
         change = samples[1:] - samples[:-1]
         noise = rms(change[:noise_stop])
         peak = first + int(abs(change[first:stop]).argmax())
@@ -123,7 +119,7 @@ def _glitch(around: Excerpt) -> Artefact | None:
     return found
 
 
-def _is_rescaled(around: Excerpt) -> bool:
+def _is_rescaled(around: Excerpt, end_s: float) -> bool:
     """Whether a component has just forgotten a glitch, and nothing rises on any."""
     past, before = around.part(*_FORGOTTEN_S), around.part(*_NOISE_S)
     valid = around.valid[:, past]
@@ -132,7 +128,6 @@ def _is_rescaled(around: Excerpt) -> bool:
     forgotten = change.max(axis=1) > _OUTLIVES * noise
     if not (forgotten & (noise > 0)).any():
         return False  # nearly always
-    _, end_s = _judged(around)
     first = around.part(_NOISE_S[1], end_s).start - around.part(*_NOISE_S).start
     return all(
         rms(np.diff(samples[first:])) <= _RISES * rms(np.diff(samples[:first]))
@@ -140,16 +135,16 @@ def _is_rescaled(around: Excerpt) -> bool:
     )
 
 
-def _is_filled(around: Excerpt) -> bool:
+def _is_filled(around: Excerpt, end_s: float) -> bool:
     """Whether a component stands still near the onset where its noise would not.
 
     A signal at its limit stands still as well, but goes on afterwards.
     """
-    if not _may_stand_still(around):
+    if not _may_stand_still(around, end_s):
         return False  # nearly always
     begin = around.part(*_NOISE_S).start
     noise_stop, first = around.part(*_NOISE_S).stop - begin, around.part(*_CAUSE_S).start - begin
-    changes = [abs(x[1:] - x[:-1]) for x in _there(around, *_judged(around))]
+    changes = [abs(x[1:] - x[:-1]) for x in _there(around, _NOISE_S[0], end_s)]
     stills = [_still(change) for change in changes]
     if not any(still.any() for still in stills):
         return False
@@ -161,9 +156,9 @@ def _is_filled(around: Excerpt) -> bool:
     return True
 
 
-def _may_stand_still(around: Excerpt) -> bool:
+def _may_stand_still(around: Excerpt, end_s: float) -> bool:
     """Whether a component has as many equal samples in a row as a filled stretch has at least."""
-    part = around.part(*_judged(around))
+    part = around.part(_NOISE_S[0], end_s)
     samples = around.samples[around.valid[:, part.start], part]
     equal = samples[:, 1:] == samples[:, :-1]
     for _ in range(_FLAT_SAMPLES - 2):
@@ -202,12 +197,12 @@ def _runs(flags: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDAr
     return edges[::2], edges[1::2]
 
 
-def _is_sine(around: Excerpt) -> bool:
+def _is_sine(around: Excerpt, known_s: float) -> bool:
     """Whether all that rises after the onset, on any component, is one sine of constant size.
 
     Slow noise (microseism) is taken out of both sides by a polynomial.
     """
-    length_s = min(_SINE_S, around.known_s) - _SINE_BEGINS_S
+    length_s = min(_SINE_S, known_s) - _SINE_BEGINS_S
     found = False
     for slot in range(len(around.samples)):
         before = around.whole(slot, _NOISE_S[1] - length_s, _NOISE_S[1])
