@@ -201,7 +201,7 @@ class TrainConfig:
     ema_decay: float = 0.998
     arrival_weight: float = 4.0  # of samples under a label: raises probabilities of rare arrivals
     event_weight: float = 0.1  # of decoder B's loss; the sum of both is minimised
-    bfloat16: bool = True
+    bfloat16: bool = True  # where the processor computes with it
     validate_every: int = 250
     mine_every: int = 1500
     mine_probability: float = 0.1  # picks from here on in quiet stretches are hard negatives

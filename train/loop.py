@@ -9,6 +9,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from math import cos, pi
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,14 @@ class Progress:
     cooling_from: int | None = None
 
 
+@cache
+def computes_bfloat16() -> bool:
+    """Whether the processor does; where it is emulated, a step takes many times as long."""
+    told = getattr(torch.cpu, "get_capabilities", None)  # not in old versions
+    capabilities: dict[str, Any] = {} if told is None else told()
+    return any(name.endswith("bf16") and can is True for name, can in capabilities.items())
+
+
 def losses(
     model: Network, batch: Batch, config: TrainConfig, elder: MSNet | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -59,7 +68,8 @@ def losses(
     are labels beside the others: of the first loss they have `config.distil_share`.
     """
     x = torch.from_numpy(batch.samples)
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.bfloat16 and model.training):
+    rough = config.bfloat16 and model.training and computes_bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=rough):
         arrivals, event = model(x)
     t: Targets = batch.targets
     counted = torch.from_numpy(t.arrivals_weight)

@@ -12,7 +12,7 @@ from model.preprocess import BLOCK, PreprocessConfig
 from streamer.errors import DataError
 from train.config import AugmentConfig, TrainConfig
 from train.datasets import Arrival, Record
-from train.loop import CHECKPOINT, Trainer
+from train.loop import CHECKPOINT, Trainer, computes_bfloat16
 from train.loop import losses as losses_of
 from train.sampler import Sampler
 
@@ -262,3 +262,19 @@ def test_the_elder_is_learnt_from_where_labels_are_masked():
     model, elder = MSNet(CONFIG.network).eval(), MSNet(CONFIG.network).eval()
     assert float(losses_of(model, batch, CONFIG)[0].detach()) == 0
     assert float(losses_of(model, batch, CONFIG, elder)[0].detach()) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "can"),
+    [
+        ({"avx2": True, "avx512_bf16": False, "cpu_name": "bf16"}, False),
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True, "avx512_bf16": False}, True),
+        ({}, False),
+    ],
+)
+def test_bfloat16_is_for_processors_that_compute_with_it(monkeypatch, capabilities, can):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities, raising=False)
+    computes_bfloat16.cache_clear()
+    assert computes_bfloat16() is can
+    computes_bfloat16.cache_clear()
