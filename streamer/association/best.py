@@ -91,8 +91,6 @@ class Before:
     of the picks; `spread_s` [event, phase, station]: residuals with station delays of such events,
     NaN without a pick; `errors`: what they taught. P picks in `search_s` start searches; stations
     `alive` [station] are those whose silence means something, by default those that have picks.
-    Of picks too old to matter themselves: `older_p_s`, times of the P picks, for the odds;
-    `mean_prob` [phase], the mean with them (of `clipped` probabilities).
     """
 
     taken: Set[str] = frozenset()
@@ -101,8 +99,6 @@ class Before:
     errors: Errors | None = None
     search_s: tuple[float, float] = (-math.inf, math.inf)
     alive: Flags | None = None
-    older_p_s: Sequence[float] = ()
-    mean_prob: Floats | None = None
 
 
 @dataclass(slots=True)
@@ -160,8 +156,8 @@ class Best:
             return []
         picks, rows = self._sorted_picks(table, before)
         events: dict[int, _Event] = {}
-        p_times_s = [*before.older_p_s, *table.time_s[table.phase == P].tolist()]
-        odds = Odds(self.rules.least_gain, self.odds_span_s, p_times_s)
+        p_times_s = table.time_s[table.phase == P]
+        odds = Odds(self.rules.least_gain, self.odds_span_s, p_times_s.tolist())
         for origin_s in before.origins_s:
             odds.add(origin_s)
         hopeless: set[int] = set()
@@ -196,17 +192,22 @@ class Best:
         return learnt_errors(initial, spread_s, self.rules)
 
     def _sorted_picks(self, table: PickTable, before: Before) -> tuple[Picks, Ints]:
-        """The picks by phase, station and time, and the rows of the table they come from."""
+        """The picks by phase, station and time, and the rows of the table they come from.
+
+        Without those so long before the search that they only count in odds and means.
+        """
         n = len(self.network.stations)
         group = table.phase.astype(np.int64) * n + table.station
-        rows = np.lexsort((table.time_s, group))
+        oldest_s = before.search_s[0] - self.rate_span_s - self.reach_s
+        recent = np.flatnonzero(table.time_s >= oldest_s)
+        rows = recent[np.lexsort((table.time_s[recent], group[recent]))]
         times_s = table.time_s[rows]
         starts = np.searchsorted(group[rows], np.arange(2 * n + 1))
-        mean = before.mean_prob
-        if mean is None:
-            mean = mean_probability(table.phase, table.prob)
+        probability = np.clip(table.prob, LEAST_PROBABILITY, 1)
+        number = np.bincount(table.phase, minlength=2)
+        mean = np.bincount(table.phase, probability, minlength=2) / np.maximum(number, 1)
         span_s = self.rate_span_s
-        value = np.log(clipped(table.prob[rows]) / mean[table.phase[rows]])
+        value = np.log(probability[rows] / mean[table.phase[rows]])
         value -= np.log(kernels.crowding(times_s, starts, span_s) / (2 * span_s))
         alive = before.alive
         if alive is None:
@@ -418,18 +419,6 @@ class Best:
         return _Grid(
             lat, lon, depth_km[inside], stations, offsets, spans, missing, near, p_travel_s
         )
-
-
-def clipped(prob: Floats) -> Floats:
-    """Probabilities of picks that can be reckoned with."""
-    return np.clip(prob, LEAST_PROBABILITY, 1)
-
-
-def mean_probability(phase: NDArray[np.int8], prob: Floats) -> Floats:
-    """Of picks of each phase [phase]; 1 without any."""
-    number = np.bincount(phase, minlength=2)
-    total = np.bincount(phase, clipped(prob), minlength=2)
-    return np.where(number > 0, total / np.maximum(number, 1), 1.0)
 
 
 class Odds:

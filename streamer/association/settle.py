@@ -8,7 +8,6 @@ committed events tell later blocks the station delays and the errors of picks.
 
 import bisect
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from streamer.association.best import Before, Best, mean_probability
+from streamer.association.best import Before, Best
 from streamer.association.best_kernels import Errors
 from streamer.association.blocks import AHEAD, Chunk, Grid, joined
 from streamer.association.events import located_event
@@ -94,10 +93,9 @@ class Scene:
             digest.update(b"|")
         return digest.digest()
 
-    def taken(self, since_ns: int = -(2**63)) -> AbstractSet[str]:
-        """Ids of the picks that earlier events have, those from a time (POSIX ns) on."""
-        recent = (one for one in self.earlier if one.event.t_ns >= since_ns)
-        return frozenset[str]().union(*(settled.pick_ids for settled in recent))
+    def taken(self) -> AbstractSet[str]:
+        """Ids of the picks that earlier events have."""
+        return frozenset[str]().union(*(settled.pick_ids for settled in self.earlier))
 
     def has_p(self, grid: Grid) -> bool:
         """Whether there is a P pick from which a search may start."""
@@ -189,9 +187,6 @@ class SettleBest:
         self._best = Best(network, rules)
         self.school = School(network, rules)
         self.grid = Grid.of(network, self._best.odds_span_s)
-        # Of the blocks that give the odds, those in which no pick matters to an event of the last.
-        matter_s = self._best.rate_span_s + self._best.reach_s
-        self._older = max(self.grid.behind - math.ceil(matter_s / self.grid.block_s), 0)
 
     @property
     def searcher(self) -> Best:
@@ -204,25 +199,18 @@ class SettleBest:
         if not scene.has_p(grid):
             return []
         epoch_ns = grid.start_ns(scene.block - grid.behind)
-        older, used = scene.chunks[: self._older], scene.chunks[self._older :]
-        table = joined(used, epoch_ns)
+        table = joined(scene.chunks, epoch_ns)
         limits_ns = grid.start_ns(scene.block), _search_end_ns(grid, scene.block)
-        first_ns = grid.start_ns(scene.block - grid.behind + self._older)
         alive = np.zeros(self.n_stations, np.bool_)
         alive[list(scene.alive)] = True
         spread_s, errors = self.school.learnt(scene.teachers)
         before = Before(
-            taken=scene.taken(first_ns - round(self._best.reach_s * NS_PER_S)),
+            taken=scene.taken(),
             origins_s=[(one.event.t_ns - epoch_ns) / NS_PER_S for one in scene.earlier],
             spread_s=spread_s,
             errors=errors,
             search_s=((limits_ns[0] - epoch_ns) / NS_PER_S, (limits_ns[1] - epoch_ns) / NS_PER_S),
             alive=alive,
-            older_p_s=_p_times_s(older, epoch_ns),
-            mean_prob=mean_probability(
-                np.concatenate([chunk.phase for chunk in scene.chunks]),
-                np.concatenate([chunk.prob for chunk in scene.chunks]),
-            ),
         )
         end_s = (grid.start_ns(scene.block + 1) - epoch_ns) / NS_PER_S
         found = self._best.associate(table, before)
@@ -238,15 +226,6 @@ class SettleBest:
             for one in found
             if one.origin[0] < end_s
         ]
-
-
-def _p_times_s(chunks: Sequence[Chunk], epoch_ns: int) -> list[float]:
-    """Times of the P picks, s after the epoch."""
-    return [
-        t_s
-        for chunk in chunks
-        for t_s in ((chunk.t_ns[chunk.phase == P] - epoch_ns) / NS_PER_S).tolist()
-    ]
 
 
 class SettleReal:

@@ -1,12 +1,10 @@
 """Profile `best`: what becomes an event, and whose the picks are."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from assoc_synthetic import CRUST, arrivals, noise, seconds, source, square_network, table
 
-from streamer.association.best import Before, Best, Odds, mean_probability
+from streamer.association.best import Before, Best, Odds
 from streamer.association.network import Network
 from streamer.association.parameters import BestParameters
 from streamer.association.pick_errors import initial_errors, learnt_errors
@@ -93,25 +91,33 @@ def test_picks_too_old_to_matter_count_in_the_odds_alone(monkeypatch):
     search_s = (float(whole.time_s.max()) - 100.0, np.inf)
     associator = Best(Network.build(STATIONS, CRUST), BestParameters())
     old = whole.time_s < search_s[0] - associator.rate_span_s - associator.reach_s
-    kept = np.flatnonzero(~old)
-    columns = {name: getattr(whole, name)[kept]
-               for name in ("station", "phase", "time_s", "prob", "amp")}  # fmt: skip
-    part = replace(whole, ids=[whole.ids[i] for i in kept], **columns)
-    asked = []
+    asked, sorted_rows = [], []
     monkeypatch.setattr(
         "streamer.association.best.Odds", lambda *args: (asked.append(args[2]), Odds(*args))[1]
     )
+    sorted_picks = Best._sorted_picks
+
+    def by_whole(self, table, before):
+        """As if the search began with the first pick: none is too old."""
+        return sorted_picks(self, table, Before())
+
+    def noted(self, table, before):
+        picks, rows = sorted_picks(self, table, before)
+        sorted_rows.extend(rows)
+        return picks, rows
+
     before = Before(search_s=search_s)
+    monkeypatch.setattr(Best, "_sorted_picks", by_whole)
     expected = associator.associate(whole, before)
-    older_p_s = whole.time_s[old & (whole.phase == 0)].tolist()
-    mean_prob = mean_probability(whole.phase, whole.prob)
-    found = associator.associate(part, replace(before, older_p_s=older_p_s, mean_prob=mean_prob))
+    monkeypatch.setattr(Best, "_sorted_picks", noted)
+    found = associator.associate(whole, before)
     assert len(expected) == len(found) == 3
-    assert len(older_p_s) > 100
+    assert np.count_nonzero(old & (whole.phase == 0)) > 100
+    assert sorted(sorted_rows) == np.flatnonzero(~old).tolist()
     for one, other in zip(expected, found, strict=True):
-        assert [whole.ids[i] for i in one.picks] == [part.ids[i] for i in other.picks]
+        assert [whole.ids[i] for i in one.picks] == [whole.ids[i] for i in other.picks]
         assert one.gain == pytest.approx(other.gain, abs=1e-9)
-    assert sorted(asked[0]) == sorted(asked[1])
+    assert sorted(asked[0]) == sorted(asked[1]) == sorted(whole.time_s[whole.phase == 0])
 
 
 def test_noise_alone_makes_no_event():
