@@ -30,7 +30,6 @@ from pathlib import Path
 import click
 import numpy as np
 import numpy.typing as npt
-import obspy
 from rich.progress import track
 
 from model.preprocess import BLOCK
@@ -46,8 +45,9 @@ from streamer.picking.measures import (
     high_passed,
     polarity_probability,
 )
+from streamer.seedid import Nslc
 from streamer.timebase import NS_PER_S
-from streamer.waveforms.records import read_file
+from streamer.waveforms.records import Record, encode, read_file
 from streamer.waveforms.stations import SLOT_COUNT, SLOTS
 from train.datasets import PickRow, Tables, TraceRow
 
@@ -203,34 +203,35 @@ def reliability(
 def filled(tables: Tables) -> tuple[int, list[str]]:
     """Number of fills, and the picks that nobody made where the samples were there."""
     count, invented = 0, []
-    cases = list(itertools.product(tables.traces, FILLED_SLOTS, OFFSETS))
     with tempfile.TemporaryDirectory() as scratch:
-        for row, slots, offset in track(cases, description="zeros instead of samples"):
-            samples = read(tables.folder, row, []).samples + offset
-            step = round(FILL_EVERY_S * row.rate)
-            starts = range(step, samples.shape[1] - step, step)
-            for start, length in zip(starts, itertools.cycle(FILLS), strict=False):
-                samples[list(slots), start : start + length] = 0
-            file = Path(scratch) / "filled.mseed"
-            write(file, row, samples)
-            count += len(starts)
+        file = Path(scratch) / "filled.mseed"
+        for row in track(tables.traces, description="zeros instead of samples"):
+            whole = read(tables.folder, row, []).samples
             known = pick_files([tables.folder / row.file], Config())
-            for pick in pick_files([file], Config()):
-                beside_s = min(abs(pick.t_ns - one.t_ns) for one in known) / NS_PER_S
-                if beside_s > MATCH_S:
-                    at_s = (pick.t_ns - row.start_ns) / NS_PER_S % FILL_EVERY_S
-                    case = f"{row.record_id} {slots} {offset} {pick.phase}"
-                    invented.append(f"{case} {at_s:.2f} s, another {beside_s:.2f} s beside")
+            step = round(FILL_EVERY_S * row.rate)
+            starts = range(step, whole.shape[1] - step, step)
+            for slots, offset in itertools.product(FILLED_SLOTS, OFFSETS):
+                samples = whole + offset
+                for start, length in zip(starts, itertools.cycle(FILLS), strict=False):
+                    samples[list(slots), start : start + length] = 0
+                write(file, row, samples)
+                count += len(starts)
+                for pick in pick_files([file], Config()):
+                    beside_s = min(abs(pick.t_ns - one.t_ns) for one in known) / NS_PER_S
+                    if beside_s > MATCH_S:
+                        at_s = (pick.t_ns - row.start_ns) / NS_PER_S % FILL_EVERY_S
+                        case = f"{row.record_id} {slots} {offset} {pick.phase}"
+                        invented.append(f"{case} {at_s:.2f} s, another {beside_s:.2f} s beside")
     return count, invented
 
 
-def write(file: Path, row: TraceRow, samples: npt.NDArray[np.float64]) -> None:
-    stream = obspy.Stream()
-    for component, own in zip("ZNE", samples, strict=True):
-        header = {"network": "XX", "station": "FILL", "channel": f"HH{component}"}
-        header |= {"sampling_rate": row.rate, "starttime": obspy.UTCDateTime(ns=row.start_ns)}
-        stream += obspy.Trace(own.astype(np.int32), header)
-    stream.write(str(file), format="MSEED")
+def write(path: Path, row: TraceRow, samples: npt.NDArray[np.float64]) -> None:
+    """A miniSEED file of three components."""
+    with path.open("wb") as file:
+        for component, own in zip("ZNE", samples.astype(np.int32), strict=True):
+            nslc = Nslc("XX", "FILL", "", f"HH{component}")
+            for data in encode(Record(nslc, row.start_ns, row.rate, own)):
+                file.write(data)
 
 
 def first_motions(known: list[Recording]) -> list[tuple[float, int, float, float]]:

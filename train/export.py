@@ -101,10 +101,13 @@ def export(
             )
             artifact.save(paths.out, model, card)
     except OSError as error:
-        raise CannotCreateError(
-            f"cannot write the weights {paths.out}: {error.strerror}"
-        ) from error
+        raise not_written(paths.out, error) from error
     return chosen
+
+
+def not_written(weights: Path, error: OSError) -> CannotCreateError:
+    """What to raise if an artifact cannot be written."""
+    return CannotCreateError(f"cannot write the weights {weights}: {error.strerror}")
 
 
 def _facts(config: TrainConfig, progress: Progress, data: Data, machine: str) -> dict[str, Any]:

@@ -20,9 +20,10 @@ from model.gate import BEHIND_CELLS, Gate, GateConfig
 from model.msnet import MSNet
 from model.onsets import find_onsets
 from model.preprocess import BLOCK, normalise
-from streamer.errors import CannotCreateError, DataError
+from streamer.errors import DataError
 from train.config import Paths
 from train.datasets import Record, blocks, load_records, rows, take
+from train.export import not_written
 
 TRUSTED_FROM = 0.1  # the lowest threshold of onsets that it is made and checked for
 FLOORS = np.arange(-12.0, 6.0, 0.5)
@@ -217,7 +218,7 @@ def write(
     try:
         paths.out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _not_written(paths.out, error) from error
+        raise not_written(paths.out, error) from error
     names = {row["dataset"] for row in rows(paths.data / "traces.csv")}
     records = load_records(paths.data, names, paths.cache, native=native)
     known = list(samples(folded, records))
@@ -236,7 +237,7 @@ def write(
     try:
         artifact_file.save(paths.out, plain.model, card, gate)
     except OSError as error:
-        raise _not_written(paths.out, error) from error
+        raise not_written(paths.out, error) from error
     yield f"seed {seed} it is"
     for name in sorted(names):
         found = check(gate, (each for each in known if each.dataset == name), gate.config.floor)
@@ -244,7 +245,3 @@ def write(
             f"{name}{', left out' if name in left_out else ''}: {found.changed} of {found.onsets} "
             f"onsets lost or changed, {100 * found.passed:.1f} % of the blocks decoded"
         )
-
-
-def _not_written(out: Path, error: OSError) -> CannotCreateError:
-    return CannotCreateError(f"cannot write the weights {out}: {error.strerror}")

@@ -128,7 +128,7 @@ def _is_rescaled(around: Excerpt, end_s: float) -> bool:
     forgotten = change.max(axis=1) > _OUTLIVES * noise
     if not (forgotten & (noise > 0)).any():
         return False  # nearly always
-    first = around.part(_NOISE_S[1], end_s).start - around.part(*_NOISE_S).start
+    first = before.stop - before.start
     return all(
         rms(np.diff(samples[first:])) <= _RISES * rms(np.diff(samples[:first]))
         for samples in _there(around, _NOISE_S[0], end_s)
