@@ -43,6 +43,7 @@ from streamer.seedid import Nslc
 from streamer.seedlink.client import FeedConfig, Packet, SeedLinkFeed, feed_config
 from streamer.seedlink.inbox import Inbox
 from streamer.seedlink.state import Ledger
+from streamer.tasks import EndingGroup, end
 from streamer.timings import Timings
 from streamer.waveforms.records import PIECE_S, Record, decode
 from streamer.waveforms.ring import Verdict
@@ -51,7 +52,6 @@ log = structlog.get_logger()
 
 DRAIN_S = 10.0  # for the picks that wait at shutdown; systemd gives 30 s for everything
 KEEP_S = 3.0  # for the checkpoint at shutdown, if the disk hangs
-CANCEL_AGAIN_S = 0.5
 SETTLE_S = 5.0  # between looks for new stations
 REJECTED_HEAD_BYTES = 64  # of a record, for the log: its header and first blockette
 BURST_PACKETS = 100  # taken in before others get a turn
@@ -95,7 +95,7 @@ async def run(
     reloader = Reloader(config, reloads, {"stations": change_stations})
     log.info("started", version=__version__, model=engine.picker.provenance.model)
     try:
-        async with asyncio.TaskGroup() as tasks:
+        async with EndingGroup() as tasks:
             receiving = tasks.create_task(receiver.run())
             ingesting = tasks.create_task(line.ingest())
             stepping = tasks.create_task(line.step(lambda: receiver.connected))
@@ -115,31 +115,19 @@ async def run(
             await stop.wait()
             log.info("stopping")
             notify("STOPPING=1")
-            await _end(receiving)
-            await _end(*onlookers, keeping)
+            await end(receiving)
+            await end(*onlookers, keeping)
             await line.drain(DRAIN_S)
-            await _end(ingesting, stepping)
+            await end(ingesting, stepping)
             await keeper.close(KEEP_S)
             await publisher.drain(DRAIN_S)
-            await _end(publishing)
+            await end(publishing)
     except* MsnetError as failures:
         raise failures.exceptions[0] from None
     finally:
         if health is not None:
             await asyncio.to_thread(health.close)
     log.info("stopped", **line.totals(), **keeper.counts)
-
-
-async def _end(*tasks: "asyncio.Task[None]") -> None:
-    """Cancel until all have ended.
-
-    Up to Python 3.11 what waits with a time limit, as the clients of SeedLink and Redis do, may
-    lose a cancellation that meets a result.
-    """
-    while waiting := {task for task in tasks if not task.done()}:
-        for task in waiting:
-            task.cancel()
-        await asyncio.wait(waiting, timeout=CANCEL_AGAIN_S)
 
 
 class Line:

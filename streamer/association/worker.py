@@ -43,6 +43,7 @@ from streamer.metrics import Exporter
 from streamer.picks import Pick
 from streamer.reload import Reloader, Reloads
 from streamer.shutdown import stop_on_signals
+from streamer.tasks import end
 
 log = structlog.get_logger()
 
@@ -125,8 +126,7 @@ class Service:
                     store.close()
         finally:
             notify("STOPPING=1")
-            for task in beside:
-                task.cancel()
+            await end(*beside)
             await lease.release()
             await consumer.close()
             await events.close()
@@ -285,8 +285,7 @@ class Worker:
             with suppress(UnavailableError):
                 await self._publish_shares()
         finally:
-            reporting.cancel()
-            keeping.cancel()
+            await end(reporting, keeping)
             if health is not None:
                 await asyncio.to_thread(health.close)
         log.info("stopped", **self.totals())

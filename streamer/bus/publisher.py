@@ -23,6 +23,7 @@ from streamer.bus.spool import Row, Spool, SpoolError, State, place_of
 from streamer.clock import Clock
 from streamer.errors import MsnetError
 from streamer.picks import Pick
+from streamer.tasks import EndingGroup
 from streamer.timebase import NS_PER_S
 
 log = structlog.get_logger()
@@ -174,9 +175,13 @@ class Publisher:
 
     async def run(self) -> None:
         """Publish what is submitted until cancelled; trouble with disk or Redis never ends it."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_storing())
-            tasks.create_task(self._keep_sending())
+        async with EndingGroup() as tasks:
+            await asyncio.wait(
+                (
+                    tasks.create_task(self._keep_storing()),
+                    tasks.create_task(self._keep_sending()),
+                )
+            )
 
     async def drain(self, timeout_s: float) -> int:
         """Publish what waits, for the shutdown; returns how many picks were left in the end.

@@ -30,6 +30,7 @@ from streamer.errors import UnavailableError
 from streamer.export.event_formats import event_table
 from streamer.export.event_map import EventMap, Place, save_map
 from streamer.export.sources import as_events
+from streamer.tasks import end
 from streamer.timebase import NS_PER_S
 
 SPEED, QUICK_SPEED = 30.0, 120.0  # times real time
@@ -116,7 +117,7 @@ async def _feed(parts: Parts, made: Synthetic, speed: float, console: Console) -
                 live.update(Group(progress, shown))
             await publishing
         finally:
-            publishing.cancel()
+            await end(publishing)
             await feed.close()
 
 

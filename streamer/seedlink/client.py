@@ -15,7 +15,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -38,6 +37,7 @@ from streamer.seedlink.requests import plan
 from streamer.seedlink.state import Position
 from streamer.seedlink.watch import StationWatch
 from streamer.stationspec import StationSpec, parse_station_spec
+from streamer.tasks import end
 
 __all__ = ["FeedConfig", "Packet", "SeedLinkFeed", "feed_config"]
 
@@ -207,10 +207,10 @@ class SeedLinkFeed:
             return self._leaving_because or str(error) or type(error).__name__
         finally:
             self._link = None
-            probing.cancel()
-            with suppress(asyncio.CancelledError):
-                await probing
-            await link.close()
+            try:
+                await end(probing)
+            finally:
+                await link.close()
         return "the server closed the session"
 
     def pulse(self) -> object:

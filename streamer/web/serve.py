@@ -24,6 +24,7 @@ from streamer.bus.reading import follow_entries, id_since
 from streamer.bus.redis_url import RedisServer
 from streamer.errors import DataError, MsnetError, UnavailableError
 from streamer.picks import Pick
+from streamer.tasks import end
 from streamer.web.app import make_app
 from streamer.web.board import Board
 
@@ -92,7 +93,7 @@ async def _serve(
     except SystemExit as error:  # how uvicorn says that it cannot listen
         raise UnavailableError(f"cannot serve on {host}:{port}: choose another port") from error
     finally:
-        watching.cancel()
+        await end(watching)
         await connection.close()
 
 
