@@ -68,6 +68,8 @@ def early_onsets(
     preview: Trace, end: int, thresholds: tuple[float, ...], separation_samples: int
 ) -> list[Onset]:
     """Onsets to be trusted in a preview (2, n) that ends at sample `end`."""
+    if preview.max() < min(thresholds):  # most
+        return []
     found = find_onsets(preview, thresholds, separation_samples)
     start = end - preview.shape[1]
     return [

@@ -36,9 +36,12 @@ class OnsetDetector:
         self.thresholds = thresholds
         self.separation_samples = separation_samples
         self._limits = np.array(thresholds, dtype=np.float32)[:, None]
+        # What lies below is no part of any onset, not of its centroid either; a little less, for
+        # rounding.
+        self._floor = (_CENTROID_SHARE - 0.01) * min(thresholds)
         self._trace: Trace = np.zeros((len(thresholds), 0), dtype=np.float32)
         self._silence: Trace = np.zeros((len(thresholds), 2 * separation_samples), dtype=np.float32)
-        self._silent = True  # all that is kept is 0
+        self._silent = True  # all that is kept is below the floor
         self._start = 0  # index of the first kept sample
         self._undecided = 0
         # First sample that may be an onset, by phase: after `finish` one may lie just behind us.
@@ -82,23 +85,30 @@ class OnsetDetector:
             self._free_from = [start] * len(self.thresholds)
             self._trace = self._trace[:, :0]
             self._silent = True
-        if self._silent and not probability.any():  # nearly always
-            return self._pass_over(start + probability.shape[1])
+        highest = float(probability.max(initial=0))
+        if self.pass_over(start, start + probability.shape[1], highest):
+            return []
         self._trace = np.concatenate([self._trace, probability], axis=1)
         onsets = self._decide(self.end - self.separation_samples)
         keep = max(self._undecided - self.separation_samples, self._start)
         # A copy, or what is kept would keep the traces of a whole batch of stations in memory.
         self._trace = self._trace[:, keep - self._start :].copy()
         self._start = keep
-        self._silent = not self._trace.any()
+        self._silent = bool(self._trace.max(initial=0) < self._floor)
         return onsets
 
-    def _pass_over(self, end: int) -> list[Onset]:
-        """Continue silent traces by silence."""
-        self._undecided = max(end - self.separation_samples, self._undecided)
+    def pass_over(self, start: int, stop: int, highest: float) -> bool:
+        """Continue the traces to sample `stop` if nothing is in them, as nearly always.
+
+        highest: no probability from sample `start` to `stop` is above. Whether they were continued;
+        if not, `push` is to be called.
+        """
+        if not (self._silent and highest < self._floor and start == self.end):
+            return False
+        self._undecided = max(stop - self.separation_samples, self._undecided)
         self._start = max(self._undecided - self.separation_samples, self._start)
-        self._trace = self._silence[:, : end - self._start]
-        return []
+        self._trace = self._silence[:, : stop - self._start]
+        return True
 
     def finish(self) -> list[Onset]:
         """No more samples for now: judge what is left with what there is.

@@ -7,6 +7,10 @@ from torch import Tensor, nn
 
 from model.msnet import Block
 
+# Floats in all windows of a convolution up to which their product with the weights costs less than
+# the library's convolution, which takes 0.08 ms to begin.
+_FEW = 1 << 17
+
 Layer = Callable[[Tensor], Tensor]
 
 
@@ -30,8 +34,11 @@ def convolution(layer: nn.Module) -> Layer:
     weight = conv.weight[:, :, None].contiguous(memory_format=torch.channels_last)
 
     def apply(x: Tensor) -> Tensor:
-        if x.shape[1] == kernel:  # one output a station
-            return activation(_affine(x.reshape(len(x), 1, -1), product, bias))
+        rows, count, size = len(x), x.shape[1] - kernel + 1, kernel * x.shape[2]
+        if rows * count * size <= _FEW or count == 1:
+            x = x.contiguous()
+            windows = x.as_strided((rows, count, size), (x.stride(0), x.stride(1), 1))
+            return activation(_affine(windows, product, bias))
         image = x[:, None].permute(0, 3, 1, 2)
         y = nn.functional.conv2d(image, weight, bias)
         return activation(y.permute(0, 2, 3, 1)[:, 0])

@@ -17,7 +17,6 @@ from streamer.clock import DataClock
 from streamer.config import Config
 from streamer.errors import ConfigError, DataError, MsnetError
 from streamer.picking.engine import Engine, build_engine
-from streamer.picking.scheduler import STEP_BLOCKS
 from streamer.picking.track import Step
 from streamer.picks import Pick
 from streamer.seedid import Nslc
@@ -28,10 +27,10 @@ from streamer.waveforms.records import Record
 
 log = structlog.get_logger()
 
-# Data time between looks at the stations. Long steps cost less, and the rings must hold more than
-# one.
+# Data time between looks at the stations. Few long steps cost less, as do many stations together.
 CELL_S = 240
-BUFFER_S = 600.0
+LONGEST_CELL_S = 1920
+CELLS_KEPT = 2.5  # in the rings
 
 
 def pick_files(paths: Iterable[Path], config: Config) -> list[Pick]:
@@ -90,13 +89,15 @@ class ArchivePicker:
     def __init__(self, config: Config, spans: list[FileSpan]) -> None:
         self._clock = DataClock()
         waveforms = config.waveforms
-        longer = {"buffer_s": max(waveforms.buffer_s, BUFFER_S)}
+        self._channels: set[Nslc] = set().union(*(span.channels for span in spans))
+        stations = len({channel.instrument for channel in self._channels})
+        self._cell_s = max(LONGEST_CELL_S // stations, CELL_S)
+        longer = {"buffer_s": max(waveforms.buffer_s, CELLS_KEPT * self._cell_s)}
         longer_rings = {"waveforms": waveforms.model_copy(update=longer)}
         self.engine: Engine = build_engine(config.model_copy(update=longer_rings), self._clock)
         self.spans = spans
         self.rejected = 0
         self._patience_ns = int(waveforms.component_timeout_s * NS_PER_S)
-        self._channels: set[Nslc] = set().union(*(span.channels for span in spans))
         for channel in sorted(self._channels):
             try:
                 self.engine.bank.declare(channel)
@@ -110,14 +111,14 @@ class ArchivePicker:
         All of a cell is in the rings before its steps are taken: what is missing then is missing
         for good, and the clock goes on by as long as the daemon would wait for it.
         """
-        for end_ns, runs in by_cells(self.spans, CELL_S):
+        for end_ns, runs in by_cells(self.spans, self._cell_s):
             self._clock.advance(end_ns)
             for run in runs:
                 if run.nslc in self._channels:
                     yield from self._take(run)
             self._clock.advance(end_ns + self._patience_ns)
             on_progress(end_ns)
-            yield from self._until_done(STEP_BLOCKS[-1] // 4)
+            yield from self._until_done(self._cell_s // 4)
         yield from self._until_done(1)
         yield from self._infer(self.engine.scheduler.finish())
 

@@ -148,13 +148,16 @@ class Inference:
         responses = []
         recorded: Flags = np.any(known, axis=1)
         all_recorded = bool(recorded.all())
+        highest = probability.max(axis=(1, 2)).tolist()
         for n, step in enumerate(batch):
             origin = step.first_block + step.blocks - known.shape[2]
             start = step.first_block * BLOCK - self._network.lag_samples
             if not all_recorded:
                 here = recorded[n].repeat(BLOCK)[start - origin * BLOCK :][: probability.shape[2]]
                 probability[n, :, ~here] = 0
-            responses.append(Response(start, probability[n], origin, known[n], previews[n]))
+            responses.append(
+                Response(start, probability[n], origin, known[n], previews[n], highest[n])
+            )
         return responses
 
     def _run(

@@ -101,6 +101,8 @@ class Picker:
 
     def pick(self, step: Step, response: Response) -> list[Pick]:
         """The messages of this step, in the order in which they became due."""
+        if self._is_quiet(step, response):
+            return []
         lag = step.end - response.stop
         messages: list[Pick] = []
         for end, preview in () if step.track.late else response.previews:
@@ -110,6 +112,18 @@ class Picker:
         if step.ends:
             messages += self._settle(step, response, step.track.detector.finish())
         return messages
+
+    def _is_quiet(self, step: Step, response: Response) -> bool:
+        """Whether nothing is in it and nothing waits for it, as nearly always; then that was it."""
+        track = step.track
+        if response.previews or track.provisional or step.ends:
+            return False
+        first = max(response.start, step.begins, track.next_output)
+        stop = response.stop
+        if first >= stop or not track.detector.pass_over(first, stop, response.highest):
+            return False
+        track.next_output = stop
+        return True
 
     def _judge(self, step: Step, response: Response, stop: int) -> Iterator[Pick]:
         """The final probabilities up to sample `stop`.

@@ -1,5 +1,6 @@
 """Which stations are due for which blocks, gathered into batches of equal length."""
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
@@ -18,7 +19,7 @@ log = structlog.get_logger()
 
 # Blocks in one step. Live stations advance by the first; a backlog is worked off in longer steps,
 # which cost less. Few sizes, so that stations that catch up share batches.
-STEP_BLOCKS = (1, 2, 5, 10, 30, 60, 240)
+STEP_BLOCKS = (1, 2, 5, 10, 30, 60, 240, 480, 960, 1920)
 BATCH_BLOCKS = 512  # of all stations of a batch: more do not fit into the caches of a processor
 
 # Only stations with new data are looked at, and all of them so often for what is due for want of
@@ -231,4 +232,4 @@ class Scheduler:
 
 
 def _longest_step(ready: int) -> int:
-    return next(size for size in STEP_BLOCKS[::-1] if size <= ready)
+    return STEP_BLOCKS[bisect_right(STEP_BLOCKS, ready) - 1]

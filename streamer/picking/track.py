@@ -66,7 +66,7 @@ class Context:
         return self.network + inside, self.network + self.hop - 1 - inside
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen ones take three times as long to make
 class Step:
     """One advance of one station by `blocks` new blocks from `first_block` on.
 
@@ -97,13 +97,14 @@ class Step:
         return (self.first_block + self.blocks) * BLOCK
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Response:
     """What the network answers to a step.
 
     probability: (2, n) of P and S from sample `start` on; 0 where nothing was recorded. valid: (3,
     m), which components were recorded in the blocks from `origin` on, up to the newest. previews:
     probabilities (2, k) of what is not final yet, each with the sample index at which it ends.
+    highest: no final probability is above.
     """
 
     start: int
@@ -111,6 +112,7 @@ class Response:
     origin: int
     valid: npt.NDArray[np.bool_]
     previews: tuple[tuple[int, npt.NDArray[np.float32]], ...] = ()
+    highest: float = inf
 
     @property
     def stop(self) -> int:
@@ -166,6 +168,7 @@ class Track:
         self.resampler = Resampler(rate, self.rate)
         self._capacity = min(ring.capacity for ring in station.rings())
         self._rate_in = rate.numerator, rate.denominator  # a Fraction is slow
+        self._second = int(rate)  # in samples of the rings
         self.samples_each = float(rate / self.rate)  # of the rings, for one of the network
         self.next_block = 0  # first block not yet taken from the rings
         self.next_output = 0  # first sample whose probabilities are not yet judged
@@ -232,7 +235,7 @@ class Track:
         if self._begins is None:
             self._begin(self._first_block_from(0))
             self._look_back(self.next_block)
-        end = min(ring.end for ring in rings)
+        end = min([ring.end for ring in rings])
         ready = self._complete(end) - self.next_block if end >= self._needed else 0
         return ready if self._before is None else self._up_to_known(self._before, ready)
 
@@ -449,7 +452,7 @@ class Track:
         self._held = max(wanted, unread - self._capacity // 2)
         # Two samples early, as a record may be placed beside the index of its time, and one second,
         # for leap seconds.
-        last = self._held + self._capacity - 2 - int(self.resampler.rate_in)
+        last = self._held + self._capacity - 2 - self._second
         self.roomy_until_ns = last * NS_PER_S * self._rate_in[1] // self._rate_in[0]
 
     def _skip_gap(self) -> None:

@@ -26,6 +26,7 @@ MIN_RATE, MAX_RATE = Fraction(10), Fraction(5000)  # outside: state of health, o
 
 # A clock this far ahead is wrong; taken in, its record would make all that follow look old.
 FUTURE_TOLERANCE_NS = 60 * NS_PER_S
+_LONGEST_SAMPLE_NS = NS_PER_S // int(MIN_RATE)
 
 
 _ACCEPTED = Verdict.ACCEPTED  # looking into an Enum takes time, and this is most records
@@ -263,8 +264,11 @@ class StationBank:
         here) for one that has no place.
         """
         now_ns = self._clock()
-        station = self.find(record.nslc) or self._station(record.nslc.instrument)
-        if record.end_ns > now_ns + FUTURE_TOLERANCE_NS:
+        known = self.find(record.nslc)
+        station = known or self._station(record.nslc.instrument)
+        latest_ns = now_ns + FUTURE_TOLERANCE_NS
+        longest_ns = len(record.samples) * _LONGEST_SAMPLE_NS  # quicker than to find its end
+        if record.start_ns + longest_ns > latest_ns and record.end_ns > latest_ns:
             return self._refuse_future(station, record)
         if record.rate is not station.rate and station.rate not in {None, record.rate}:
             return self._set_aside(station, record, arrived_ns or now_ns)
@@ -272,7 +276,8 @@ class StationBank:
             self._contradict(record)
         arrival = station.accept(record, now_ns)
         station.arrived_ns = arrived_ns or now_ns
-        self._by_channel[record.nslc] = station
+        if known is None:
+            self._by_channel[record.nslc] = station
         self.changed[station] = None
         if arrival is not CONTINUED and arrival.late:
             self.late[station] = None

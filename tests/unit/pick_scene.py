@@ -151,9 +151,11 @@ class Scene:
     def response(self, step: Step) -> Response:
         (real,) = INFERENCE.probabilities([step])
         ends = range(step.first_block * BLOCK + BLOCK, (step.first_block + step.blocks) * BLOCK + 1)
+        probability = self.probability[:, real.start - self._origin : real.stop - self._origin]
         return replace(
             real,
-            probability=self.probability[:, real.start - self._origin : real.stop - self._origin],
+            probability=probability,
+            highest=float(probability.max(initial=0)),
             previews=tuple((end, self._previews[end]) for end in ends if end in self._previews),
         )
 

@@ -149,3 +149,18 @@ def test_what_is_decided_lies_one_separation_behind_the_end_until_the_traces_fin
     assert (detector.end, detector.decided) == (10_330, 10_330 - SEPARATION)
     detector.finish()
     assert (detector.end, detector.decided, detector.open) == (10_330, 10_330, False)
+
+
+def test_what_is_too_low_for_an_onset_is_passed_over_without_a_look():
+    """As if it had been pushed; not if it reaches the floor, if something waits, or after a gap."""
+    detector = OnsetDetector((0.3, 0.4), SEPARATION)
+    detector.push(0, np.zeros((2, 300), dtype=np.float32))
+    assert not detector.pass_over(300, 400, 0.27)  # part of the centroid of an onset of 0.3
+    assert not detector.pass_over(301, 400, 0.1)
+    assert detector.pass_over(300, 400, 0.26)
+    assert (detector.end, detector.decided, detector.open) == (400, 400 - SEPARATION, True)
+    bump = trace((95, 0.9), length=100)
+    detector.push(400, np.stack([bump, np.zeros_like(bump)]))
+    assert not detector.pass_over(500, 600, 0.0)
+    (onset,) = detector.push(500, np.zeros((2, 100), dtype=np.float32))
+    assert round(onset.index) == 495
