@@ -33,7 +33,7 @@ from streamer.waveforms.records import Record, encode
 CURVE_STATIONS = (25, 50, 100, 200, 400, 800)
 CURVE_WINDOWS_S = (10, 20, 30, 60, 90, 120)
 CURVE_WINDOW_STATIONS = 64
-TICK_S = 0.1  # as the daemon's picking.tick_ms
+TICK_S = 0.05  # as the daemon's picking.tick_ms
 OFFLINE_REPEATS = 3
 SECONDS_PER_HOUR = 3600
 OURS, THEIRS = "#0072b2", "#d55e00"  # told apart by every kind of colour vision

@@ -300,7 +300,7 @@ class PickingConfig(_Section):
         " cannot keep up it widens to 2 and 5, and narrows again.",
     )
     tick_ms: int = Field(
-        default=100,
+        default=50,
         gt=0,
         le=1000,
         description="How often stations are looked at for a step to do, ms.",

@@ -16,7 +16,7 @@ import asyncio
 import gc
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -54,6 +54,7 @@ DRAIN_S = 10.0  # for the picks that wait at shutdown; systemd gives 30 s for ev
 KEEP_S = 3.0  # for the checkpoint at shutdown, if the disk hangs
 SETTLE_S = 5.0  # between looks for new stations
 REJECTED_HEAD_BYTES = 64  # of a record, for the log: its header and first blockette
+REST = 0.25  # at least, of the time that a round over the stations takes; a tick at most
 BURST_PACKETS = 100  # taken in before others get a turn
 
 
@@ -130,6 +131,15 @@ async def run(
     log.info("stopped", **line.totals(), **keeper.counts)
 
 
+def rest_s(tick_s: float, round_s: float) -> float:
+    """How long to wait after a round that took `round_s`, with a round each tick at best.
+
+    The next batch is the larger and the cheaper for it, so that a machine that is nearly full finds
+    its balance; what arrives is taken in meanwhile.
+    """
+    return min(max(tick_s - round_s, REST * round_s), tick_s)
+
+
 class Line:
     """The stretch from packets to the publisher: loops around one engine."""
 
@@ -180,10 +190,9 @@ class Line:
                 burst.append(self._packets.get_nowait())
             with self._timings.stage("decode"):
                 records = list(map(self._decode, burst))
-            for packet, record in zip(burst, records, strict=True):
-                taken = record is not None and await self._take(record, packet)
-                self._note(packet, record, taken=taken)
-                self._packets.task_done()
+            taking = self._take_all(burst, records)
+            while self._goes_on(taking):
+                await self._round_done.wait()
             await asyncio.sleep(0)
 
     def _decode(self, packet: Packet) -> Record | None:
@@ -206,15 +215,28 @@ class Line:
             head=packet.data[:REJECTED_HEAD_BYTES].hex(),
         )
 
-    async def _take(self, record: Record, packet: Packet) -> bool:
-        """Put it into the rings; whether it has a place there."""
+    def _goes_on(self, taking: Iterator[None]) -> bool:
+        """Let the rings take what they have room for; whether something waits for room."""
+        with self._timings.stage("rings"):
+            return next(taking, ...) is not ...
+
+    def _take_all(self, packets: list[Packet], records: list[Record | None]) -> Iterator[None]:
+        """Put them into the rings; gives way while there is no room."""
+        for packet, record in zip(packets, records, strict=True):
+            taken = False
+            if record is not None:
+                taken = yield from self._take(record, packet)
+            self._note(packet, record, taken=taken)
+            self._packets.task_done()
+
+    def _take(self, record: Record, packet: Packet) -> Generator[None, None, bool]:
+        """The same for one; whether it has a place there."""
         verdict = None
         for piece in record.pieces(PIECE_S):
             while not self._engine.scheduler.has_room(piece):
-                await self._round_done.wait()
+                yield
             try:
-                with self._timings.stage("rings"):
-                    verdict = self._engine.bank.accept(piece, packet.received_ns)
+                verdict = self._engine.bank.accept(piece, packet.received_ns)
             except DataError as error:
                 self._reject(packet, error)
                 return False
@@ -240,18 +262,18 @@ class Line:
             finishing = self._finishing
             self._engine.scheduler.listen(connected=connected())
             self._engine.scheduler.step_blocks = self._pace.step_s
-            busy = await self._round(least_blocks=1 if finishing else None)
-            self._pace.note(time.monotonic() - began if busy else 0.0)
+            most_blocks = await self._round(least_blocks=1 if finishing else None)
+            self._pace.note(time.monotonic() - began if most_blocks else 0.0)
             self._progress += 1
             self._round_done.set()
             self._round_done.clear()
-            if finishing and not busy:
+            if finishing and not most_blocks:
                 self._finished.set()
-            elif not busy:
-                await asyncio.sleep(max(self._tick_s - (time.monotonic() - began), 0))
+            elif most_blocks <= self._pace.step_s:  # nobody has to catch up: a batch may gather
+                await asyncio.sleep(rest_s(self._tick_s, time.monotonic() - began))
 
-    async def _round(self, least_blocks: int | None) -> bool:
-        """One look at all stations; whether any was due."""
+    async def _round(self, least_blocks: int | None) -> int:
+        """One look at all stations; blocks of the longest step that was due, 0 without one."""
         loop = asyncio.get_running_loop()
         with self._timings.stage("steps"):
             ended = least_blocks is not None
@@ -275,7 +297,7 @@ class Line:
             now_ns = self._clock()
             for step in batch:
                 self._timings.passed(step.arrived_ns, now_ns)
-        return bool(batches)
+        return max((batch[0].blocks or 1 for batch in batches), default=0)
 
     def _infer(self, batch: list[Step]) -> list[Response]:
         with self._timings.stage("inference"):

@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from seedlink_client import AsyncSeedLink, Protocol, SeedLinkAuthError, SeedLinkError, mseed
 from seedlink_client.protocol import SeedLinkResponse, parse_reply
@@ -151,6 +152,16 @@ class Link(AsyncSeedLink):
             if not limit.expired():  # that of the connection itself
                 raise
             return b""
+
+    async def pause(self, pause_s: float) -> None:
+        """Leave what arrives to the kernel for so long; when all is read that has arrived."""
+        if self._writer is not None:
+            transport = cast(asyncio.Transport, self._writer.transport)
+            transport.pause_reading()
+            try:
+                await asyncio.sleep(pause_s)
+            finally:
+                transport.resume_reading()
 
     def ask_info(self, item: str) -> None:
         """Ask in the data phase: the answer comes amid the packets."""

@@ -9,8 +9,8 @@ and a new connection would only meet it again.
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from streamer.seedid import Nslc
 from streamer.seedlink.protocol import HEADER_V4, RECORD_BYTES
@@ -33,6 +33,7 @@ _LENGTHS_MSEED3_AT = 33
 _FIRST_BLOCKETTE_AT = 46
 _YEAR_AT = 20
 _YEARS = range(1900, 2101)
+_BIG, _LITTLE = struct.Struct(">HH"), struct.Struct("<HH")
 _BLOCKETTE_1000 = 1000
 _MAX_BLOCKETTES = 16
 
@@ -57,8 +58,7 @@ class RefusedError(LinkError):
     """The server refused something with ERROR."""
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(NamedTuple):
     """One SeedLink packet: the record as sent, when it arrived (UTC ns) and from which server.
 
     `station` is NET_STA, `sequence` the number the server gave it. Together with the start time of
@@ -74,11 +74,11 @@ class Packet:
     started: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One packet: a record of a station with its number, or (a part of) an answer to INFO.
 
-    `more` tells that further packets of the same answer follow.
+    `more` tells that further packets of the same answer follow. `key` is the `channel_key` of the
+    record.
     """
 
     station: str
@@ -86,6 +86,7 @@ class Frame:
     payload: bytes
     is_info: bool = False
     more: bool = False
+    key: bytes = b""
 
 
 class PacketSplitter:
@@ -206,7 +207,7 @@ def _packet_v4(data: bytes, at: int) -> tuple[Frame, int] | int | None:
     station, payload = _text(data[body:payload_at]), data[payload_at:stop]
     if form == b"JE":
         raise RefusedError(payload[:MAX_ERROR_BYTES].decode(errors="replace"))
-    return Frame(station, sequence, payload, is_info), stop
+    return Frame(station, sequence, payload, is_info, key=channel_key(payload)), stop
 
 
 def _packet_v3(data: bytes, at: int) -> tuple[Frame, int] | int | None:
@@ -226,9 +227,8 @@ def _packet_v3(data: bytes, at: int) -> tuple[Frame, int] | int | None:
     if data.startswith(b"INFO", at + 2):
         return Frame("", 0, payload, is_info=True, more=data[payload_at - 1] == ord("*")), stop
     key = channel_key(payload)
-    nslc = channel_of(key) if key else None
-    station = f"{nslc.network}_{nslc.station}" if nslc else ""
-    return Frame(station, int(data[at + 2 : payload_at], 16), payload), stop
+    number = int(data[at + 2 : payload_at], 16)
+    return Frame(_station_of(key), number, payload, key=key), stop
 
 
 def _record_bytes(data: bytes, at: int) -> int:
@@ -245,8 +245,8 @@ def _record_bytes(data: bytes, at: int) -> int:
 def _mseed2_bytes(data: bytes, at: int) -> int | None:
     """Length that blockette 1000 tells (SEED manual, chapter 8); None without a sensible one."""
     big = int.from_bytes(data[at + _YEAR_AT : at + _YEAR_AT + 2], "big") in _YEARS
-    layout = struct.Struct(">HH" if big else "<HH")
-    (offset,) = struct.unpack_from(layout.format[:2], data, at + _FIRST_BLOCKETTE_AT)
+    layout = _BIG if big else _LITTLE  # of a blockette: its kind, and where the next one is
+    _, offset = layout.unpack_from(data, at + _FIRST_BLOCKETTE_AT - 2)
     for _ in range(_MAX_BLOCKETTES):
         if not 48 <= offset <= _SHORTEST_RECORD_BYTES - 8:
             return None
@@ -279,6 +279,13 @@ def channel_of(key: bytes) -> Nslc | None:
         return None
     network, station, location, *parts = match.groups()
     return checked_channel(network, station, location, "".join(parts))
+
+
+@lru_cache(MAX_CHANNELS)
+def _station_of(key: bytes) -> str:
+    """NET_STA of the channel that a `channel_key` names; empty if that is no channel."""
+    nslc = channel_of(key)
+    return f"{nslc.network}_{nslc.station}" if nslc else ""
 
 
 def checked_channel(network: str, station: str, location: str, channel: str) -> Nslc | None:

@@ -22,7 +22,6 @@ from streamer.seedlink.packets import (
     LinkError,
     Packet,
     PacketSplitter,
-    channel_key,
     channel_of,
 )
 from streamer.seedlink.progress import Hole, Progress
@@ -36,6 +35,10 @@ log = structlog.get_logger()
 KEEPALIVE_S = 240.0
 # Between looks for silent stations.
 LOOK_S = 5.0
+# Packets trickle in one by one, and a wake-up costs more than all else that is done for one: they
+# are read after a pause, together, unless there is plenty.
+PAUSE_S = 0.01
+PLENTY_BYTES = 1 << 15
 # Names in one line of the log.
 SHOWN = 20
 # Channels that were not asked for and are remembered as told.
@@ -102,6 +105,8 @@ class Receiver:
                 return
             if loop.time() >= latest_s + self._intent.network_timeout_s:
                 raise LinkError("no data within the network timeout")
+            if len(data) < PLENTY_BYTES:
+                await self._link.pause(PAUSE_S)
             until_s = min(latest_s + self._intent.network_timeout_s, look_s, ask_s)
             data = await self._link.arrived(until_s)
             now_s = loop.time()
@@ -133,7 +138,7 @@ class Receiver:
         return any_data
 
     async def _take(self, frame: Frame, received_ns: int, now_s: float) -> None:
-        key = channel_key(frame.payload)
+        key = frame.key
         if channel_of(key) is None:  # damaged: to be rejected where it is decoded
             key = b""
         wanted = self._wanted.get(key)
