@@ -101,7 +101,7 @@ class Picker:
 
     def pick(self, step: Step, response: Response) -> list[Pick]:
         """The messages of this step, in the order in which they became due."""
-        if self._is_quiet(step, response):
+        if self._pass_over(step, response):
             return []
         lag = step.end - response.stop
         messages: list[Pick] = []
@@ -113,8 +113,11 @@ class Picker:
             messages += self._settle(step, response, step.track.detector.finish())
         return messages
 
-    def _is_quiet(self, step: Step, response: Response) -> bool:
-        """Whether nothing is in it and nothing waits for it, as nearly always; then that was it."""
+    def _pass_over(self, step: Step, response: Response) -> bool:
+        """Judge a step in which nothing is and for which nothing waits, as nearly always.
+
+        Whether it was such a step.
+        """
         track = step.track
         if response.previews or track.provisional or step.ends:
             return False

@@ -110,10 +110,14 @@ class Host:
             assert time.monotonic() < deadline_s, self.tail()
             time.sleep(0.1)
 
+    def said(self) -> str:
+        """All that the units have said; nothing before the first has started."""
+        log = self.inside(LOG)
+        return log.read_text(errors="replace") if log.exists() else ""
+
     def tail(self) -> str:
         """The newest of what the units said."""
-        log = self.inside(LOG)
-        return log.read_text(errors="replace")[-3000:] if log.exists() else ""
+        return self.said()[-3000:]
 
     def inside(self, path: Path) -> Path:
         """Where a path inside is for us."""

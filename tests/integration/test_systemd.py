@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 from daemon_parts import write_archive
-from systemd_host import CONFIG, LOG, PROGRAM, UNIT_FOLDER, Host, systemd_host, why_not
+from systemd_host import CONFIG, PROGRAM, UNIT_FOLDER, Host, systemd_host, why_not
 
 from streamer.systemd import Place, configurations, render
 
@@ -109,8 +109,7 @@ def service(request: pytest.FixtureRequest) -> tuple[Host, str]:
 
 
 def events(host: Host, name: str) -> list[dict[str, object]]:
-    lines = host.inside(LOG).read_text().splitlines()
-    found = [json.loads(line) for line in lines if line.startswith("{")]
+    found = [json.loads(line) for line in host.said().splitlines() if line.startswith("{")]
     return [event for event in found if event["event"] == name]
 
 
