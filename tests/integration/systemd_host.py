@@ -115,6 +115,11 @@ class Host:
         log = self.inside(LOG)
         return log.read_text(errors="replace") if log.exists() else ""
 
+    def forget(self) -> None:
+        """Begin anew with what the units say."""
+        if (log := self.inside(LOG)).exists():
+            os.truncate(log, 0)
+
     def tail(self) -> str:
         """The newest of what the units said."""
         return self.said()[-3000:]

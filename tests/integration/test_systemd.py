@@ -81,6 +81,12 @@ def needed(lacking: Callable[[str], NoReturn]) -> None:
         lacking(reason)
 
 
+@pytest.fixture(autouse=True)
+def _first_words(host: Host) -> None:
+    """Tests come in any order: what other tests had the units say is no concern of theirs."""
+    host.forget()
+
+
 @pytest.fixture
 def running(host: Host) -> Iterator[Host]:
     """The picker of the host runs, for the first time as it knows; stopped afterwards."""
@@ -261,3 +267,6 @@ def test_all_runs_as_another_user_with_the_drop_in_of_the_documents(host: Host) 
         pid = host.show(unit, "MainPID")["MainPID"]
         assert host.run("stat", "-c", "%U", f"/proc/{pid}").strip() == "sysop"
     host.ctl("stop", WORKER, PICKER, "replay", "msnet-broker")
+    for unit in ("msnet-broker.service", "msnet-stream@.service", "msnet-associate.service"):
+        host.inside(UNIT_FOLDER / f"{unit}.d/sysop.conf").unlink()
+    host.ctl("daemon-reload")
