@@ -382,8 +382,6 @@ class StreamingNetwork:
     def _previews(self, step: Step, wanted: Tensor) -> Tensor:
         """Logits (2, K, samples) of the newest blocks at the end of some: see `advance`."""
         which, place = wanted.unbind(dim=1)
-        some, which = torch.unique_consecutive(which, return_inverse=True)
-        step = step.of(some)
         maps = self._maps_at_end(step, which, place)
         x, preview = maps[-1][:, self._preview.lo[-1] :], self._preview
         logits = x.new_full((len(PHASES), len(x), self._preview_samples), -torch.inf)

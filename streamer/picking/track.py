@@ -168,7 +168,6 @@ class Track:
         self.resampler = Resampler(rate, self.rate)
         self._capacity = min(ring.capacity for ring in station.rings())
         self._rate_in = rate.numerator, rate.denominator  # a Fraction is slow
-        self._second = int(rate)  # in samples of the rings
         self.samples_each = float(rate / self.rate)  # of the rings, for one of the network
         self.next_block = 0  # first block not yet taken from the rings
         self.next_output = 0  # first sample whose probabilities are not yet judged
@@ -450,10 +449,11 @@ class Track:
         wanted, _ = self.resampler.input_range(first * BLOCK, first * BLOCK + 1)
         # Half a ring at most: with native sampling of low rates a block is long.
         self._held = max(wanted, unread - self._capacity // 2)
+        numerator, denominator = self._rate_in
         # Two samples early, as a record may be placed beside the index of its time, and one second,
         # for leap seconds.
-        last = self._held + self._capacity - 2 - self._second
-        self.roomy_until_ns = last * NS_PER_S * self._rate_in[1] // self._rate_in[0]
+        last = self._held + self._capacity - 2 - numerator // denominator
+        self.roomy_until_ns = last * NS_PER_S * denominator // numerator
 
     def _skip_gap(self) -> None:
         """Nothing remembered was recorded: what follows does not depend on the gap's length."""

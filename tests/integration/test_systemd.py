@@ -257,8 +257,10 @@ def test_all_runs_as_another_user_with_the_drop_in_of_the_documents(host: Host) 
         path = Path("/etc") / file
         host.write(path, host.inside(path).read_text() + line)
     host.ctl("stop", "msnet-broker")
-    for unit in ("msnet-broker.service", "msnet-stream@.service", "msnet-associate.service"):
-        host.write(UNIT_FOLDER / f"{unit}.d/sysop.conf", drop_in)
+    units = ("msnet-broker.service", "msnet-stream@.service", "msnet-associate.service")
+    paths = [UNIT_FOLDER / f"{unit}.d/sysop.conf" for unit in units]
+    for path in paths:
+        host.write(path, drop_in)
     host.ctl("daemon-reload")
     host.ctl("start", "msnet-broker")
     host.ctl("restart", "replay")
@@ -267,6 +269,6 @@ def test_all_runs_as_another_user_with_the_drop_in_of_the_documents(host: Host) 
         pid = host.show(unit, "MainPID")["MainPID"]
         assert host.run("stat", "-c", "%U", f"/proc/{pid}").strip() == "sysop"
     host.ctl("stop", WORKER, PICKER, "replay", "msnet-broker")
-    for unit in ("msnet-broker.service", "msnet-stream@.service", "msnet-associate.service"):
-        host.inside(UNIT_FOLDER / f"{unit}.d/sysop.conf").unlink()
+    for path in paths:
+        host.inside(path).unlink()
     host.ctl("daemon-reload")
