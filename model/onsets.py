@@ -127,16 +127,14 @@ class OnsetDetector:
         reached = self._trace[:, :last] >= self._limits
         if not reached.any():  # nearly always
             return onsets
-        for phase, trace in enumerate(self._trace):
-            first_free = max(first, self._free_from[phase] - self._start)
-            places = first_free + reached[phase, first_free:].nonzero()[0]
-            if not len(places):
-                continue
-            for peak in places[_stands_out(trace, places)].tolist():
-                if self._is_highest(trace, peak):
-                    index = self._start + _centroid(trace, peak, self.separation_samples)
-                    onsets.append(Onset(phase, index, float(trace[peak])))
-                    self._free_from[phase] = self._start + peak + self.separation_samples + 1
+        free = [max(first, index - self._start) for index in self._free_from]
+        phases, places = (reached & _peaks(self._trace)[:, :last]).nonzero()
+        for phase, peak in zip(phases.tolist(), places.tolist(), strict=True):
+            trace = self._trace[phase]
+            if peak >= free[phase] and self._is_highest(trace, peak):
+                index = self._start + _centroid(trace, peak, self.separation_samples)
+                onsets.append(Onset(phase, index, float(trace[peak])))
+                self._free_from[phase] = self._start + peak + self.separation_samples + 1
         return sorted(onsets, key=lambda onset: onset.index)
 
     def _is_highest(self, trace: Trace, peak: int) -> bool:
@@ -146,24 +144,25 @@ class OnsetDetector:
         return left + int(np.argmax(around)) == peak
 
 
-def _stands_out(trace: Trace, places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Which places are higher than the sample before and no lower than that behind."""
-    here = trace[places]
-    before, behind = trace[places - 1], trace[np.minimum(places + 1, len(trace) - 1)]
-    higher: npt.NDArray[np.bool_] = (here > before) | (places == 0)
-    return higher & (here >= behind)
+def _peaks(trace: Trace) -> npt.NDArray[np.bool_]:
+    """Which samples of (phases, n) are higher than the one before and no lower than that behind."""
+    peaks = np.ones(trace.shape, dtype=bool)
+    peaks[:, 1:] = trace[:, 1:] > trace[:, :-1]
+    peaks[:, :-1] &= trace[:, :-1] >= trace[:, 1:]
+    return peaks
 
 
 def _centroid(trace: Trace, peak: int, reach: int) -> float:
     """Centroid of what rises above a share of the peak, in samples from the start of the trace."""
-    left = max(peak - reach, 0)
-    around = trace[left : peak + reach + 1].astype(np.float64)
-    weight = around - _CENTROID_SHARE * float(trace[peak])
-    below = np.flatnonzero(weight <= 0)
-    first = below[below < peak - left].max(initial=-1) + 1
-    last = below[below > peak - left].min(initial=len(around))
-    weight = weight[first:last]
-    return left + float(np.arange(first, last) @ weight / weight.sum())
+    left, share = max(peak - reach, 0), _CENTROID_SHARE * float(trace[peak])
+    around: list[float] = trace[left : peak + reach + 1].tolist()  # ten or twenty of them count
+    first, last = peak - left, peak - left + 1
+    while first > 0 and around[first - 1] > share:
+        first -= 1
+    while last < len(around) and around[last] > share:
+        last += 1
+    weights = [probability - share for probability in around[first:last]]
+    return left + sum(n * weight for n, weight in enumerate(weights, first)) / sum(weights)
 
 
 def find_onsets(

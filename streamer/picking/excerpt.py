@@ -49,8 +49,11 @@ class Excerpt:
     @property
     def known_s(self) -> float:
         """How far after the onset something was received without a pause."""
-        valid: Flags = np.any(self.valid[:, self.at :], axis=0)
-        known = len(valid) if valid.all() else int(np.argmin(valid))
+        after = self.valid[:, self.at :]
+        known = int(after.shape[1])
+        if not any(own.all() for own in after):  # nearly never
+            valid: Flags = np.any(after, axis=0)
+            known = known if valid.all() else int(np.argmin(valid))
         return known / self.per_s
 
 
@@ -64,10 +67,12 @@ def excerpt(track: Track, index: float, known: int) -> Excerpt:
     samples = np.zeros((SLOT_COUNT, last - first))
     valid = np.zeros(samples.shape, dtype=bool)
     stop = min(stop, last)
+    there = slice(stop - first)
     for slot in range(SLOT_COUNT):
-        samples[slot, : stop - first], valid[slot, : stop - first] = track.station.read(
-            slot, first, stop
-        )
+        if track.station.read_into(slot, first, stop, samples[slot, there]):
+            valid[slot, there] = True
+        else:
+            _, valid[slot, there] = track.station.read(slot, first, stop)
     return Excerpt(samples, valid, onset - first, per_s, float(track.resampler.rate_in))
 
 

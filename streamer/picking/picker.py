@@ -238,7 +238,7 @@ class Picker:
     def _sigma_s(self, track: Track, onset: Onset) -> float | None:
         """Standard deviation of the onset, which belongs to the samples, not to the seconds."""
         sigma_s = self._time_errors.sigma_s(PHASES[onset.phase], onset.probability)
-        return None if sigma_s is None else sigma_s * float(track.context.rate / track.rate)
+        return None if sigma_s is None else sigma_s * track.seconds_each
 
     def _to_pick(
         self, step: Step, response: Response, onset: Onset, known: int | None = None
@@ -327,7 +327,7 @@ def _onset_time_ns(track: Track, onset: Onset, component: Component) -> int:
     """UTC ns of the onset to the millisecond: finer than a sample, coarser than rounding errors."""
     whole = int(onset.index)
     time_ns = sample_time_ns(whole, track.rate)
-    time_ns += round((onset.index - whole) * NS_PER_S / track.rate)
+    time_ns += round((onset.index - whole) * NS_PER_S / float(track.rate))
     if component.ring is not None:
         resampler = track.resampler
         time_ns += component.ring.offset_ns(whole * resampler.down // resampler.up)

@@ -169,6 +169,7 @@ class Track:
         self._capacity = min(ring.capacity for ring in station.rings())
         self._rate_in = rate.numerator, rate.denominator  # a Fraction is slow
         self.samples_each = float(rate / self.rate)  # of the rings, for one of the network
+        self.seconds_each = float(context.rate / self.rate)  # of the data, for one of the network
         self.next_block = 0  # first block not yet taken from the rings
         self.next_output = 0  # first sample whose probabilities are not yet judged
         self.provisional: list[tuple[Onset, Pick]] = []  # published, not final
