@@ -22,7 +22,7 @@ from model.preprocess import MODEL_RATE, PreprocessConfig
 from model.time_errors import NO_TIME_ERRORS, TimeErrors
 
 FORMAT = "msnet-artifact/1"
-GATED_FORMAT = "msnet-artifact/3"  # the weights of the gate, of pairs of cells, are there, too
+GATED_FORMAT = "msnet-artifact/4"  # the weights of the gate are there, too
 _GATE = "gate."
 BUNDLED = Path(__file__).parent / "weights" / "msnet"
 
@@ -159,7 +159,13 @@ def _card(facts: Any) -> Card:
         time_errors=TimeErrors.from_json(facts["time_errors"])
         if "time_errors" in facts
         else NO_TIME_ERRORS,
-        gate=GateConfig(**facts["gate"]) if facts["format"] == GATED_FORMAT else None,
+        gate=_gate_config(facts["gate"]) if facts["format"] == GATED_FORMAT else None,
         training=facts["training"],
         metrics=facts["metrics"],
     )
+
+
+def _gate_config(facts: dict[str, Any]) -> GateConfig:
+    """Raises KeyError, TypeError or ValueError."""
+    floors = tuple((float(threshold), float(floor)) for threshold, floor in facts["floors"])
+    return GateConfig(floors=floors, hidden=facts["hidden"])

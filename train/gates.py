@@ -1,7 +1,7 @@
 """The gate of a finished MSNet: which cells of its coarsest decoder map may hold an onset.
 
-It learns from all recordings there are, picked or not: its teacher is the network itself. Its floor
-is the highest at which no onset of any recording is lost or moved, lowered by a margin.
+It learns from all recordings there are, picked or not: its teacher is the network itself. Each of
+its floors is the highest at which no onset of any recording is lost or moved, lowered by a margin.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,13 +25,13 @@ from train.config import Paths
 from train.datasets import Record, blocks, load_records, rows, take
 from train.export import not_written
 
-TRUSTED_FROM = 0.1  # the lowest threshold of onsets that it is made and checked for
+TRUSTED_FROM = (0.1, 0.2)  # thresholds of onsets that it is made and checked for
 FLOORS = np.arange(-12.0, 6.0, 0.5)
-MARGIN = 2.0  # by which the floor is lower than it had to be
+MARGIN = 2.0  # by which a floor is lower than it had to be
 
-# Cells with half of the trusted probability are to be found, too: a margin for onsets that the
+# Cells with half of the lowest probability are to be found, too: a margin for onsets that the
 # recordings do not have.
-_FOUND_FROM = TRUSTED_FROM / 2
+_FOUND_FROM = TRUSTED_FROM[0] / 2
 _SEEDS = range(4)
 _STEPS, _RATE, _DECAY = 3000, 5e-3, 1e-3
 # Cells of a step: with something, any, and the hardest of both kinds, which are looked for anew.
@@ -69,6 +69,7 @@ class Sample:
 class Check:
     """What a floor does to some recordings: onsets, those lost or changed, blocks let through."""
 
+    threshold: float
     floor: float
     onsets: int
     changed: int
@@ -110,7 +111,7 @@ def _seen(model: MSNet, x: Traces) -> tuple[Tensor, Traces]:
 
 
 def fit(known: Sequence[Sample], seed: int = 0) -> Gate:
-    """A gate for cells like these; its floor is that of `lowest_floor`."""
+    """A gate for cells like these, with a floor for each threshold of `TRUSTED_FROM`."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     cells = torch.cat([sample.cells for sample in known])
@@ -120,7 +121,7 @@ def fit(known: Sequence[Sample], seed: int = 0) -> Gate:
     held, others = (
         np.flatnonzero(each) for each in (highest >= _FOUND_FROM, highest < _FOUND_FROM)
     )
-    gate = Gate(cells.shape[1], GateConfig(floor=0.0, trusted_from=TRUSTED_FROM))
+    gate = Gate(cells.shape[1], GateConfig(floors=((0.0, 0.0),)))
     optimizer = torch.optim.AdamW(gate.parameters(), _RATE, weight_decay=_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, _STEPS)
     certain = np.flatnonzero(highest > _CERTAIN)
@@ -142,7 +143,10 @@ def fit(known: Sequence[Sample], seed: int = 0) -> Gate:
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-    return lowered(gate, lowest_floor(gate, known))
+    floors = tuple((threshold, floor_for(gate, known, threshold)) for threshold in TRUSTED_FROM)
+    with_floors = Gate(cells.shape[1], GateConfig(floors=floors))
+    with_floors.load_state_dict(gate.state_dict())
+    return with_floors
 
 
 def _lowest(
@@ -162,30 +166,23 @@ def scores(gate: Gate, cells: Tensor) -> npt.NDArray[np.float32]:
     return found
 
 
-def lowered(gate: Gate, floor: float) -> Gate:
-    """The same gate with another floor."""
-    other = Gate(gate.hidden.in_features // 2, GateConfig(floor=floor, trusted_from=TRUSTED_FROM))
-    other.load_state_dict(gate.state_dict())
-    return other
-
-
-def lowest_floor(gate: Gate, known: Sequence[Sample]) -> float:
+def floor_for(gate: Gate, known: Sequence[Sample], threshold: float) -> float:
     """The highest of `FLOORS` up to which all leave every onset as it is, less the margin.
 
     Raises ValueError if there is none.
     """
     harmless = None
     for floor in FLOORS.tolist():
-        if any(check(gate, [sample], floor).changed for sample in known):
+        if any(check(gate, [sample], threshold, floor).changed for sample in known):
             break
         harmless = floor
     if harmless is None:
-        raise ValueError("the gate loses onsets at every floor")
+        raise ValueError(f"the gate loses onsets from {threshold:g} on at every floor")
     return float(harmless) - MARGIN
 
 
-def check(gate: Gate, known: Iterable[Sample], floor: float) -> Check:
-    """What becomes of the onsets at the trusted threshold if the gate has this floor."""
+def check(gate: Gate, known: Iterable[Sample], threshold: float, floor: float) -> Check:
+    """What becomes of the onsets from `threshold` on if the gate has this floor."""
     onsets = changed = passed = count = 0
     for sample in known:
         opened = scores(gate, sample.cells) >= floor
@@ -193,14 +190,19 @@ def check(gate: Gate, known: Iterable[Sample], floor: float) -> Check:
         for behind in range(1, BEHIND_CELLS + 1):
             seen[behind:] |= opened[:-behind]
         mask = seen.repeat(sample.probability.shape[1] // len(seen))
-        thresholds = (TRUSTED_FROM,) * len(sample.probability)
+        thresholds = (threshold,) * len(sample.probability)
         before = find_onsets(sample.probability, thresholds)
         after = find_onsets(np.where(mask, sample.probability, np.float32(0)), thresholds)
         onsets += len(before)
         changed += len(set(before) ^ set(after))
         passed += int(mask.reshape(-1, BLOCK).any(axis=1).sum())
         count += len(mask) // BLOCK
-    return Check(floor, onsets, changed, passed / max(count, 1))
+    return Check(threshold, floor, onsets, changed, passed / max(count, 1))
+
+
+def checks(gate: Gate, known: Sequence[Sample]) -> list[Check]:
+    """One of each floor, by threshold."""
+    return [check(gate, known, threshold, floor) for threshold, floor in gate.config.floors]
 
 
 def write(
@@ -229,9 +231,13 @@ def write(
             tried = fit(seen, seed)
         except ValueError as error:
             raise DataError(f"{source}: {error}") from error
-        passed = check(tried, seen, tried.config.floor).passed
-        gates.append((passed, seed, tried))
-        yield f"seed {seed}: floor {tried.config.floor}, {100 * passed:.1f} % of the blocks decoded"
+        floors = checks(tried, seen)
+        gates.append((floors[-1].passed, seed, tried))
+        yield f"seed {seed}: " + "; ".join(
+            f"floor {each.floor} for onsets from {each.threshold}, "
+            f"{100 * each.passed:.1f} % of the blocks decoded"
+            for each in floors
+        )
     _, seed, gate = min(gates)
     card = replace(plain.card, version=f"{datetime.now(UTC):%Y.%m.%d}")
     try:
@@ -240,8 +246,10 @@ def write(
         raise not_written(paths.out, error) from error
     yield f"seed {seed} it is"
     for name in sorted(names):
-        found = check(gate, (each for each in known if each.dataset == name), gate.config.floor)
-        yield (
-            f"{name}{', left out' if name in left_out else ''}: {found.changed} of {found.onsets} "
-            f"onsets lost or changed, {100 * found.passed:.1f} % of the blocks decoded"
-        )
+        own = [each for each in known if each.dataset == name]
+        for found in checks(gate, own):
+            yield (
+                f"{name}{', left out' if name in left_out else ''}: {found.changed} of "
+                f"{found.onsets} onsets from {found.threshold} on lost or changed, "
+                f"{100 * found.passed:.1f} % of the blocks decoded"
+            )

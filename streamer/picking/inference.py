@@ -58,8 +58,8 @@ class Identity:
 class Inference:
     """Preprocessing and network of one artifact, as a stream; with previews if they are wanted.
 
-    Nobody looks at probabilities under `least`. They may come as 0: the gate of the artifact is
-    used if it may be.
+    Nobody looks at onsets under `least`. They may come as 0: the gate of the artifact is used if it
+    may be.
     """
 
     def __init__(self, artifact: Artifact, *, previews: bool = True, least: float = 0.0) -> None:
@@ -80,11 +80,8 @@ class Inference:
         self._rows = SILENCE + 1
         self._free: list[int] = []  # rows of stations that are gone
         with torch.inference_mode():
-            gate = artifact.gate
-            trusted = gate is not None and gate.config.trusted_from <= least
-            self._network = StreamingNetwork(
-                artifact.model, gate if trusted else None, PREVIEW_BLOCKS
-            )
+            gate = None if artifact.gate is None else artifact.gate.at(least)
+            self._network = StreamingNetwork(artifact.model, gate, PREVIEW_BLOCKS)
         self._normaliser = initial_state((1, SLOT_COUNT), card.preprocess)
         self._lively = np.zeros((1, RISE_BLOCKS, SLOT_COUNT), dtype=np.float32)
         self._valid = np.zeros((1, SLOT_COUNT, self.context.kept), dtype=bool)

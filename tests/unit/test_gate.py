@@ -14,7 +14,7 @@ from model.gate import Gate, GateConfig
 from streamer.config import Config, PickingConfig
 from streamer.offline import pick_files
 from streamer.picking.inference import Inference
-from train.gates import MARGIN, TRUSTED_FROM, Sample, check, fit, scores
+from train.gates import MARGIN, TRUSTED_FROM, Sample, check, checks, fit, scores
 
 CHANNELS = 8
 CELL = 20
@@ -22,7 +22,7 @@ CELL = 20
 
 def gate(floor: float = 0.0) -> Gate:
     torch.manual_seed(0)
-    return Gate(CHANNELS, GateConfig(floor=floor, trusted_from=TRUSTED_FROM))
+    return Gate(CHANNELS, GateConfig(floors=((0.1, floor), (0.2, floor + 1))))
 
 
 def told(seed: int, cells: int = 3000) -> Sample:
@@ -47,27 +47,29 @@ def told(seed: int, cells: int = 3000) -> Sample:
 def test_a_fitted_gate_leaves_every_onset_as_it_is_and_closes_most_of_the_rest():
     """On recordings that it has not seen; the floor is lower than it had to be."""
     fitted = fit([told(seed) for seed in range(4)])
-    found = check(fitted, [told(9), told(10)], fitted.config.floor)
-    assert found.onsets > 40
-    assert found.changed == 0
-    assert found.passed < 0.7
+    found = checks(fitted, [told(9), told(10)])
+    assert [each.threshold for each in found] == list(TRUSTED_FROM)
+    assert all(each.onsets > 40 for each in found)
+    assert [each.changed for each in found] == [0, 0]
+    assert found[1].passed < found[0].passed < 0.7
     seen = [told(seed) for seed in range(4)]
-    assert check(fitted, seen, fitted.config.floor + MARGIN).changed == 0
-    assert check(fitted, seen, fitted.config.floor + MARGIN + 0.5).changed > 0
+    for threshold, floor in fitted.config.floors:
+        assert check(fitted, seen, threshold, floor + MARGIN).changed == 0
+        assert check(fitted, seen, threshold, floor + MARGIN + 0.5).changed > 0
 
 
 def test_a_floor_that_is_too_high_is_seen_by_the_onsets_it_loses():
     sample = told(1)
     fitted = fit([sample])
     high = float(scores(fitted, sample.cells).max()) + 1
-    found = check(fitted, [sample], high)
+    found = check(fitted, [sample], TRUSTED_FROM[0], high)
     assert (found.changed, found.passed) == (found.onsets, 0)
 
 
 def test_the_gate_is_kept_beside_the_network(tmp_path):
     artifact = untrained()
     network = load(fold=False)
-    made = Gate(network.card.network.channels[-2], GateConfig(floor=-3.5, trusted_from=0.1))
+    made = Gate(network.card.network.channels[-2], GateConfig(floors=((0.1, -3.5), (0.3, 1))))
     save(tmp_path / "net", network.model, replace(network.card, gate=None), made)
     read = load(tmp_path / "net")
     assert read.gate is not None
@@ -87,7 +89,7 @@ def test_an_artifact_without_a_gate_is_what_it_was(tmp_path):
 
 def test_a_gate_that_the_card_does_not_describe_is_refused(tmp_path):
     network = load(fold=False)
-    made = Gate(network.card.network.channels[-2], GateConfig(floor=0, trusted_from=0.1))
+    made = Gate(network.card.network.channels[-2], GateConfig(floors=((0.1, 0),)))
     save(tmp_path / "net", network.model, replace(network.card, gate=None), made)
     card = json.loads((tmp_path / "net.json").read_text())
     (tmp_path / "net.json").write_text(json.dumps(card | {"gate": card["gate"] | {"hidden": 3}}))
@@ -101,11 +103,17 @@ def test_a_gate_that_the_card_does_not_describe_is_refused(tmp_path):
 def test_the_shipped_gate_may_be_used_at_the_shipped_thresholds():
     artifact = load()
     assert artifact.gate is not None
-    assert artifact.gate.config.trusted_from < min(artifact.card.thresholds)
+    at = artifact.gate.at(min(artifact.card.thresholds))
+    assert at is not None
+    assert at.floor == artifact.gate.config.floors[-1][1] > artifact.gate.floor
 
 
-@pytest.mark.parametrize(("least", "used"), [(0.05, False), (0.1, True), (0.3, True)])
-def test_the_gate_is_used_only_for_onsets_that_it_can_be_trusted_with(monkeypatch, least, used):
+@pytest.mark.parametrize(
+    ("least", "floor"), [(0.05, None), (0.1, 0.0), (0.15, 0.0), (0.2, 1.0), (0.3, 1.0)]
+)
+def test_the_gate_is_used_with_the_highest_floor_that_the_thresholds_allow_if_any(
+    monkeypatch, least, floor
+):
     artifact = Artifact(untrained().model, untrained().card, "0", gate())
     given: list[Gate | None] = []
     monkeypatch.setattr(
@@ -113,11 +121,20 @@ def test_the_gate_is_used_only_for_onsets_that_it_can_be_trusted_with(monkeypatc
         lambda network, gate, blocks: given.append(gate),
     )
     Inference(artifact, least=least)
-    assert [each is not None for each in given] == [used]
+    assert [each and each.floor for each in given] == [floor]
 
 
-def test_picks_of_real_recordings_are_those_without_the_gate(shared_data: Path, tmp_path):
-    """Also at the lowest threshold that it may be used for."""
+@pytest.mark.parametrize("floors", [(), ((0.2, 0), (0.1, 1)), ((0.1, 1), (0.2, 0))])
+def test_floors_that_do_not_ascend_are_refused(floors):
+    with pytest.raises(ValueError, match="ascend"):
+        GateConfig(floors=floors)
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.2])
+def test_picks_of_real_recordings_are_those_without_the_gate(
+    shared_data: Path, tmp_path, threshold
+):
+    """Also at the lowest threshold that each of its floors may be used for."""
     network = load(fold=False)
     save(tmp_path / "plain", network.model, replace(network.card, gate=None))
     files = sorted((shared_data / "waveforms" / "mine_hamm").iterdir())[:12]
@@ -126,7 +143,11 @@ def test_picks_of_real_recordings_are_those_without_the_gate(shared_data: Path, 
             (pick.net, pick.sta, pick.phase, pick.t_ns): pick.prob
             for pick in pick_files(
                 files,
-                Config(picking=PickingConfig(weights=weights, threshold_p=0.1, threshold_s=0.1)),
+                Config(
+                    picking=PickingConfig(
+                        weights=weights, threshold_p=threshold, threshold_s=threshold
+                    )
+                ),
             )
         }
         for weights in (None, tmp_path / "plain.safetensors")

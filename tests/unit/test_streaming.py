@@ -82,10 +82,10 @@ def test_with_a_gate_outputs_are_those_without_or_nothing():
     torch.manual_seed(3)
     network = MSNet(MSNetConfig(channels=(4, 6, 8, 10)), pruned=True).fold()
     x = torch.randn(6000, 3)
-    gate = Gate(8, GateConfig(floor=0.0, trusted_from=0.1))
+    gate = Gate(8, GateConfig(floors=((0.1, 0.0),)))
     found = scores(network, x, gate)
-    gate.config = GateConfig(floor=float(np.quantile(found, 0.9)), trusted_from=0.1)
-    opened = found >= gate.config.floor
+    gate.floor = float(np.quantile(found, 0.9))
+    opened = found >= gate.floor
     expected = (opened | np.r_[False, opened[:-1]] | np.r_[False, False, opened[:-2]]).repeat(20)
     open_, whole = StreamingNetwork(network, gate), StreamingNetwork(network)
     for stream in (open_, whole):
@@ -107,9 +107,31 @@ def test_with_a_gate_outputs_are_those_without_or_nothing():
 @pytest.mark.parametrize(("floor", "shown"), [(-1e9, True), (1e9, False)])
 def test_a_preview_in_which_the_gate_sees_nothing_shows_nothing(floor, shown):
     network = MSNet(MSNetConfig(channels=(4, 6, 8, 10)), pruned=True).fold()
-    stream = StreamingNetwork(network, Gate(8, GateConfig(floor=floor, trusted_from=0.1)))
+    stream = StreamingNetwork(network, Gate(8, GateConfig(floors=((0.1, floor),))))
     stream.grow(3)
     wanted = torch.tensor([[0, 4], [1, 0]])
     _, preview = stream.advance(torch.tensor([1, 2]), torch.randn(2, 500, 3), wanted)
     assert torch.isneginf(preview).all() != shown
     assert torch.isfinite(preview).all() == shown
+
+
+@torch.inference_mode()
+def test_blocks_far_into_a_long_step_are_decoded_as_in_steps_of_one():
+    """Their maps are cut out of those of the step alone; those of its first blocks are not."""
+    torch.manual_seed(5)
+    network = MSNet(MSNetConfig(channels=(4, 6, 8, 10)), pruned=True).fold()
+    long, short = StreamingNetwork(network), StreamingNetwork(network)
+    for stream in (long, short):
+        stream.grow(2)
+    row, x = torch.tensor([1]), torch.randn(1, 90 * 100, 3)
+    for at in (2, 60, 85):
+        _, preview = long.advance(row, x, torch.tensor([[0, at]]))
+        long.copy(torch.tensor([0]), row)
+        for block in range(at + 1):
+            step = x[:, block * 100 : (block + 1) * 100]
+            _, expected = short.advance(row, step, torch.tensor([[0, 0]]))
+        short.copy(torch.tensor([0]), row)
+        torch.testing.assert_close(preview, expected, rtol=0, atol=1e-5)
+    logits, _ = long.advance(row, x)  # more than PIECES_AT_ONCE
+    steps = [short.advance(row, each)[0] for each in x.split(100, dim=1)]
+    torch.testing.assert_close(logits, torch.cat(steps, dim=2), rtol=0, atol=1e-5)
