@@ -173,6 +173,8 @@ def ratio_line(report: dict[str, Any]) -> str:
               help="Processing latency of the picker with this many stations.")  # fmt: skip
 @click.option("--offline", "hours", type=click.FloatRange(min=0, min_open=True), metavar="HOURS",
               help="Also pick this much of one station from a file.")  # fmt: skip
+@click.option("--recording", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+              help="File of one station that --offline repeats; default: as --data.")  # fmt: skip
 def main(
     stations: int,
     rounds: int,
@@ -181,6 +183,7 @@ def main(
     curve: BinaryIO | None,
     latency: int | None,
     hours: float | None,
+    recording: Path | None,
 ) -> None:
     """Compare our streaming picker with SeisBench; the last line gives the ratios."""
     torch.set_num_threads(1)
@@ -209,7 +212,7 @@ def main(
         if latency:
             report["latency"] = latencies(waves(data), latency, LATENCY_SECONDS, tell)
         if hours:
-            report["offline"] = offline(waves(data), hours, tell)
+            report["offline"] = offline(waves(data), hours, tell, recording)
     if json_file:
         json_file.write(json.dumps(report, indent=2) + "\n")
     console.print(table(report))

@@ -116,14 +116,23 @@ def latencies(waves: Waves, stations: int, seconds: int, tell: Tell) -> dict[str
     return {"stations": stations, **quantiles, "utilisation": busy_s / (now_s - WARM_S)}
 
 
-def offline(waves: Waves, hours: float, tell: Tell) -> dict[str, object]:
-    """CPU seconds for `hours` of one station in a miniSEED file: ours and SeisBench's, in turn."""
+def offline(
+    waves: Waves, hours: float, tell: Tell, recording: Path | None = None
+) -> dict[str, object]:
+    """CPU seconds for `hours` of one station in a miniSEED file: ours and SeisBench's, in turn.
+
+    They are those of `recording`, over and over, or else of `waves`.
+    """
     seconds = round(hours * SECONDS_PER_HOUR)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "station.mseed"
-        write_station(waves.between(0, 0, seconds), path)
+        samples = (
+            waves.between(0, 0, seconds) if recording is None else repeated(recording, seconds)
+        )
+        write_station(samples, path)
         tell("offline, writing")
         peer = Classify(waves, 1, "PhaseNet", merged=True)
+        picks = len(pick_files([path], Config()))
         spent: dict[str, list[float]] = {"ours_s": [], "peer_reading_s": [], "peer_classify_s": []}
         for _ in range(OFFLINE_REPEATS):
             spent["ours_s"].append(cpu_s(lambda: pick_files([path], Config())))
@@ -136,10 +145,26 @@ def offline(waves: Waves, hours: float, tell: Tell) -> dict[str, object]:
     peer_s = medians["peer_reading_s"] + medians["peer_classify_s"]
     return {
         "hours": hours,
+        "picks": picks,
         **medians,
         "ratio": peer_s / medians["ours_s"],
         "ratio_to_classify_alone": medians["peer_classify_s"] / medians["ours_s"],
     }
+
+
+def repeated(recording: Path, seconds: int) -> npt.NDArray[np.int32]:
+    """Samples (3, n) of a recording of one station at 100 Hz, over and over for so long.
+
+    Where it begins anew is at a whole second. Raises ValueError for another rate or components.
+    """
+    stream = obspy.read(recording).sort()
+    if len(stream) != len(COMPONENTS) or any(t.stats.sampling_rate != RATE for t in stream):
+        raise ValueError(f"{recording}: not three components of {RATE} Hz without gaps")
+    first = max(trace.stats.starttime for trace in stream)
+    traces = [trace.slice(first).data for trace in stream[::-1]]  # Z, N, E
+    length = min(map(len, traces)) // int(RATE) * int(RATE)
+    wanted = np.arange(seconds * int(RATE)) % length
+    return np.stack([trace[:length].astype(np.int32)[wanted] for trace in traces])
 
 
 def write_station(samples: npt.NDArray[np.int32], path: Path) -> None:

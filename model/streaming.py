@@ -74,6 +74,8 @@ class DelayLine:
 
         new: (B, T, C), not yet kept; position: (B,) the number of its first block.
         """
+        if start >= 0:
+            return new[:, start:stop]
         first, last = start // self._cells, min(-(-stop // self._cells), 0)
         old = self.values.flatten(0, 1).index_select(0, self._places(rows, position, first, last))
         window = old.view(len(rows), -1, self._channels)
@@ -355,19 +357,35 @@ class StreamingNetwork:
         x = self._cut(part.coarse[:, begin + lo :], hi - lo, self._coarse_level, which, place)
         for level in reversed(range(self._coarse_level)):
             lo, hi = self._piece.taken(level)
-            more = (int(place.max()) + 1) * self._per_block[level] - self._per_block[level]
-            if level == 0:
-                lo, hi = lo - self._half, hi + self._half
-                around = self._input.window(part.rows, part.position, part.samples, lo, hi + more)
-                skip = self._stem(self._cut(around, hi - lo, 0, which, place))
-                lo, hi = lo + self._half, hi - self._half
-            else:
-                around = self._skip(part, level, lo, hi + more)
-                skip = self._cut(around, hi - lo, level, which, place)
+            skip = self._skips_at(part, level, lo, hi, which, place)
             x = self._decoded_at(
                 level, skip, x, lo - self._piece.lo[level + 1] * self._stride(level)
             )
         return self._head(x)
+
+    def _skips_at(
+        self, step: Step, level: int, lo: int, hi: int, which: Tensor, place: Tensor
+    ) -> Tensor:
+        """(K, hi - lo, C) of the encoder's map at `level`: see `_cut`."""
+        if level == 0:
+            inputs = self._inputs_at(step, lo - self._half, hi + self._half, which, place)
+            return self._stem(inputs)
+        first, last, place = _from_first(place)
+        per_block = self._per_block[level]
+        around = self._skip(step, level, lo + first * per_block, hi + last * per_block)
+        return self._cut(around, hi - lo, level, which, place)
+
+    def _inputs_at(self, step: Step, lo: int, hi: int, which: Tensor, place: Tensor) -> Tensor:
+        """(K, hi - lo, 3) of the samples: see `_cut`."""
+        first, last, place = _from_first(place)
+        around = self._input.window(
+            step.rows,
+            step.position,
+            step.samples,
+            lo + first * self._block,
+            hi + last * self._block,
+        )
+        return self._cut(around, hi - lo, 0, which, place)
 
     def _cut(self, x: Tensor, cells: int, level: int, which: Tensor, place: Tensor) -> Tensor:
         """(K, cells, C): what lies `place` blocks behind the beginning of x (B, T, C)."""
@@ -407,9 +425,9 @@ class StreamingNetwork:
             return layer(nn.functional.pad(x, (0, 0, 0, self._half)))
 
         first = min(self._preview.taken(0)[0], -self._made[0])
-        lo, more = first - self._half + self._block, int(place.max()) * self._block
-        x = self._input.window(step.rows, step.position, step.samples, lo, self._block + more)
-        maps = [encode(self._stem, self._cut(x, self._block - lo, 0, which, place))]
+        lo = first - self._half + self._block
+        x = self._inputs_at(step, lo, self._block, which, place)
+        maps = [encode(self._stem, x)]
         for n, (down, layer) in enumerate(zip(self._down, self._encode, strict=True), 1):
             new = self._down_missing[n] * self._stride(n - 1)
             kept = self._encoded[n - 1].values.shape[1]
@@ -427,15 +445,20 @@ class StreamingNetwork:
             return new
         per_block = self._per_block[level]
         end = per_block - self._missing[level]  # of what is kept, at the first border
-        more = int(place.max()) * per_block
-        around = self._skip(step, level, end - known, end + more)
-        return torch.cat([self._cut(around, known, level, which, place), new], dim=1)
+        kept = self._skips_at(step, level, end - known, end, which, place)
+        return torch.cat([kept, new], dim=1)
 
 
 def _parts_of(wanted: Tensor) -> Iterator[Tensor]:
     """(K, 2) in parts that fit the caches; none of nothing."""
     for first in range(0, len(wanted), PIECES_AT_ONCE):
         yield wanted[first : first + PIECES_AT_ONCE]
+
+
+def _from_first(place: Tensor) -> tuple[int, int, Tensor]:
+    """The first and the last of some places, and all of them counted from the first."""
+    first, last = (int(each) for each in place.aminmax())
+    return first, last, place - first
 
 
 def _round_up(value: int, step: int) -> int:

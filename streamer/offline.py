@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 # Data time between looks at the stations. Few long steps cost less, as do many stations together.
 CELL_S = 240
-LONGEST_CELL_S = 1920
+LONGEST_CELL_S = 3840
 CELLS_KEPT = 2.5  # in the rings
 
 

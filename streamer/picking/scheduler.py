@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 # Blocks in one step. Live stations advance by the first; a backlog is worked off in longer steps,
 # which cost less. Few sizes, so that stations that catch up share batches.
-STEP_BLOCKS = (1, 2, 5, 10, 30, 60, 240, 480, 960, 1920)
+STEP_BLOCKS = (1, 2, 5, 10, 30, 60, 240, 480, 960, 1920, 3840)
 BATCH_BLOCKS = 512  # of all stations of a batch: more do not fit into the caches of a processor
 
 # Only stations with new data are looked at, and all of them so often for what is due for want of

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from model.preprocess import (
+    _AT_ONCE,
     BLOCK,
     MODEL_RATE,
     PreprocessConfig,
@@ -13,6 +14,7 @@ from model.preprocess import (
     constant,
     initial_state,
     normalise,
+    normalise_next,
     state_size,
 )
 
@@ -217,3 +219,20 @@ def test_the_memory_of_a_component_has_a_fixed_size():
     assert state_size(CONFIG) == 2 * (BLOCK + 1) + 2 * CONFIG.memory_blocks
     assert initial_state((5, 3), CONFIG).shape == (5, 3, state_size(CONFIG))
     assert not initial_state((5, 3), CONFIG).any()
+
+
+def test_many_blocks_come_out_as_they_do_one_by_one():
+    """However many are normalised at once."""
+    rng = np.random.default_rng(3)
+    config, blocks = PreprocessConfig(), 700
+    samples = np.cumsum(rng.normal(size=(2, 3, blocks * BLOCK)), axis=-1)
+    valid = rng.uniform(size=(2, 3, blocks)) > 0.02
+    state, pieces = initial_state((2, 3), config), []
+    for n in range(blocks):
+        piece = samples[..., n * BLOCK : (n + 1) * BLOCK]
+        prepared, state = normalise_next(piece, valid[..., n : n + 1], config, state)
+        pieces.append(prepared)
+    assert 2 * 3 * blocks > 4 * _AT_ONCE
+    np.testing.assert_array_equal(
+        normalise(samples, valid, config), np.concatenate(pieces, axis=-1)
+    )
