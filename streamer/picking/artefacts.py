@@ -107,7 +107,7 @@ def _there(around: Excerpt, start_s: float, stop_s: float) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """Components from the noise to the coda: samples (k, n) and their differences (k, n - 1).
+    """Components from the noise to the coda: samples (k, n), their differences (k, n - 1), squared.
 
     `noise_stop`, `cause`: which of them are before the onset, and where its cause is looked for.
     """

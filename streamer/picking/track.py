@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
+from functools import lru_cache
 from math import inf
 from typing import TypedDict
 
@@ -129,6 +130,14 @@ class Response:
         return window
 
 
+@lru_cache(maxsize=64)
+def _all_received(blocks: int) -> npt.NDArray[np.bool_]:
+    """That of nearly every step, (3, blocks); many have it."""
+    received = np.ones((SLOT_COUNT, blocks), dtype=bool)
+    received.flags.writeable = False
+    return received
+
+
 class _Recent(TypedDict):
     published: tuple[tuple[int, float], ...]
     vacated: tuple[tuple[str, float], ...]
@@ -246,14 +255,17 @@ class Track:
         start, stop = first * BLOCK, (first + blocks) * BLOCK
         raw_start, raw_stop = self.resampler.input_range(start, stop)
         raw = np.empty((SLOT_COUNT, raw_stop - raw_start))
-        received = np.ones((SLOT_COUNT, blocks), dtype=bool)
-        whole = False
-        for slot, samples in enumerate(raw):
-            if self.station.read_into(slot, raw_start, raw_stop, samples):
-                whole = True
-            else:
-                _, valid = self.station.read(slot, raw_start, raw_stop)
-                received[slot] = self._received_blocks(valid, first, first + blocks, raw_start)
+        received = _all_received(blocks)
+        torn = [
+            slot
+            for slot, samples in enumerate(raw)
+            if not self.station.read_into(slot, raw_start, raw_stop, samples)
+        ]
+        if torn:
+            received = received.copy()
+        for slot in torn:
+            _, valid = self.station.read(slot, raw_start, raw_stop)
+            received[slot] = self._received_blocks(valid, first, first + blocks, raw_start)
         step = Step(
             track=self,
             first_block=first,
@@ -271,7 +283,7 @@ class Track:
         self.in_flight = True
         self._hold(first)
         self._move_to(first + blocks)
-        if whole or received[:, -1].any():  # nearly always
+        if len(torn) < SLOT_COUNT or received[:, -1].any():  # nearly always
             self._empty_blocks = 0
             return step
         recorded = np.flatnonzero(received.any(axis=0))

@@ -122,6 +122,9 @@ class ChannelRing:
         self.capacity = capacity_samples
         self.end = 0  # index after the newest sample; 0 before the first record
         self._timed_end = self._timed_end_ns = 0  # the last `end` whose time was asked for
+        # Between samples, if that is a whole number; a Fraction is slow.
+        each_ns, rest = divmod(NS_PER_S * rate.denominator, rate.numerator)
+        self._each_ns = 0 if rest else each_ns
         # Less than what rounds to another index.
         self._surely_ns = NS_PER_S * 3 * rate.denominator // (8 * rate.numerator)
         self._bridge_samples = int(rules.bridge_s * rate)
@@ -184,7 +187,8 @@ class ChannelRing:
     def _end_ns(self) -> int:
         """Time of the grid position `end`."""
         if self._timed_end != self.end:
-            self._timed_end, self._timed_end_ns = self.end, sample_time_ns(self.end, self.rate)
+            end_ns = self.end * self._each_ns or sample_time_ns(self.end, self.rate)
+            self._timed_end, self._timed_end_ns = self.end, end_ns
         return self._timed_end_ns
 
     def _mark(self, mark: Mark, first: int, stop: int) -> None:
@@ -341,9 +345,10 @@ class ChannelRing:
         first, count, offset_ns = self.end, len(record.samples), record.start_ns - self._end_ns()
         slot, before = self._place(first, count)
         self._samples[slot : slot + before] = record.samples[:before]
-        self._valid[slot : slot + before] = True
         if before < count:
             self._samples[: count - before] = record.samples[before:]
+        if first - self.capacity < self._whole_from:  # else all that is replaced was valid
+            self._valid[slot : slot + before] = True
             self._valid[: count - before] = True
         self.end = first + count
         self._note_offset(first, self.end, offset_ns)
