@@ -2,11 +2,16 @@
 
 import json
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+
+from streamer.seedid import Nslc
+from streamer.timebase import NS_PER_S
+from streamer.waveforms.records import Record, encode
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:seisbench")
@@ -122,6 +127,40 @@ def test_a_day_in_a_file_is_picked_by_both_and_the_ratio_is_ours_to_reading_and_
     peer_s = found["peer_reading_s"] + found["peer_classify_s"]
     assert found["ratio"] == pytest.approx(peer_s / found["ours_s"])
     assert told[0] == "offline, writing"
+
+
+def written_recording(path: Path, rate: int = 100) -> np.ndarray:
+    """Seven and a half seconds of three components, of which N begins a second later."""
+    samples = np.random.default_rng(0).integers(-999, 999, (3, 750), dtype=np.int32)
+    with path.open("wb") as file:
+        for component, trace, late_s in zip("ZNE", samples, (0, 1, 0), strict=True):
+            begin = Record(
+                Nslc("XX", "A", "", f"HH{component}"),
+                late_s * NS_PER_S,
+                Fraction(rate),
+                trace[late_s * rate :],
+            )
+            file.writelines(encode(begin))
+    return samples
+
+
+def test_a_recording_is_repeated_by_whole_seconds_from_where_all_components_are(
+    benchmark, tmp_path
+):
+    from streaming_studies import repeated
+
+    samples = written_recording(tmp_path / "a.mseed")
+    day = repeated(tmp_path / "a.mseed", 20)
+    assert day.shape == (3, 2000)
+    np.testing.assert_array_equal(day, np.tile(samples[:, 100:700], 4)[:, :2000])
+
+
+def test_a_recording_of_another_rate_is_refused(benchmark, tmp_path):
+    from streaming_studies import repeated
+
+    written_recording(tmp_path / "a.mseed", rate=50)
+    with pytest.raises(ValueError, match="100 Hz"):
+        repeated(tmp_path / "a.mseed", 20)
 
 
 def test_latencies_are_at_least_the_work_of_a_look_and_a_core_with_two_stations_is_mostly_idle(
