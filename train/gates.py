@@ -18,7 +18,7 @@ from model import artifact as artifact_file
 from model.artifact import Artifact
 from model.gate import BEHIND_CELLS, Gate, GateConfig
 from model.msnet import MSNet
-from model.onsets import find_onsets
+from model.onsets import Onset, find_onsets
 from model.preprocess import BLOCK, normalise
 from streamer.errors import DataError
 from train.config import Paths
@@ -166,38 +166,55 @@ def scores(gate: Gate, cells: Tensor) -> npt.NDArray[np.float32]:
     return found
 
 
-def floor_for(gate: Gate, known: Sequence[Sample], threshold: float) -> float:
+def floor_for(gate: Gate, known: Iterable[Sample], threshold: float) -> float:
     """The highest of `FLOORS` up to which all leave every onset as it is, less the margin.
 
     Raises ValueError if there is none.
     """
-    harmless = None
-    for floor in FLOORS.tolist():
-        if any(check(gate, [sample], threshold, floor).changed for sample in known):
-            break
-        harmless = floor
-    if harmless is None:
+    harmless = FLOORS.tolist()
+    for sample in known:
+        score, before = scores(gate, sample.cells), _onsets(sample.probability, threshold)
+        for number, floor in enumerate(harmless):
+            mask = _let_through(score, floor, sample.probability.shape[1])
+            if _onsets(_masked(sample.probability, mask), threshold) != before:
+                harmless = harmless[:number]
+                break
+    if not harmless:
         raise ValueError(f"the gate loses onsets from {threshold:g} on at every floor")
-    return float(harmless) - MARGIN
+    return float(harmless[-1]) - MARGIN
 
 
 def check(gate: Gate, known: Iterable[Sample], threshold: float, floor: float) -> Check:
     """What becomes of the onsets from `threshold` on if the gate has this floor."""
     onsets = changed = passed = count = 0
     for sample in known:
-        opened = scores(gate, sample.cells) >= floor
-        seen = opened.copy()
-        for behind in range(1, BEHIND_CELLS + 1):
-            seen[behind:] |= opened[:-behind]
-        mask = seen.repeat(sample.probability.shape[1] // len(seen))
-        thresholds = (threshold,) * len(sample.probability)
-        before = find_onsets(sample.probability, thresholds)
-        after = find_onsets(np.where(mask, sample.probability, np.float32(0)), thresholds)
+        mask = _let_through(scores(gate, sample.cells), floor, sample.probability.shape[1])
+        before = _onsets(sample.probability, threshold)
+        after = _onsets(_masked(sample.probability, mask), threshold)
         onsets += len(before)
         changed += len(set(before) ^ set(after))
         passed += int(mask.reshape(-1, BLOCK).any(axis=1).sum())
         count += len(mask) // BLOCK
     return Check(threshold, floor, onsets, changed, passed / max(count, 1))
+
+
+def _let_through(
+    score: npt.NDArray[np.float32], floor: float, length: int
+) -> npt.NDArray[np.bool_]:
+    """Which of so many samples cells of these scores let through with a floor."""
+    opened = score >= floor
+    seen = opened.copy()
+    for behind in range(1, BEHIND_CELLS + 1):
+        seen[behind:] |= opened[:-behind]
+    return seen.repeat(length // len(seen))
+
+
+def _masked(probability: Traces, mask: npt.NDArray[np.bool_]) -> Traces:
+    return np.where(mask, probability, np.float32(0))
+
+
+def _onsets(probability: Traces, threshold: float) -> list[Onset]:
+    return find_onsets(probability, (threshold,) * len(probability))
 
 
 def checks(gate: Gate, known: Sequence[Sample]) -> list[Check]:
