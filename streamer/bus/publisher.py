@@ -109,7 +109,8 @@ class Publisher:
         self._stored = asyncio.Event()
         self._last: Row | None = None
         self._verified = False  # the server was seen to hold what it confirmed last
-        self._lost = False  # it was seen not to
+        # It was seen not to: by a run that ended before it could look for what is missing, perhaps.
+        self._lost = True
         self._failures = 0
         self._down_since_ns: int | None = None
 
@@ -325,15 +326,22 @@ class Publisher:
             return
         since_ns = self._clock() - self._restore_ns
         last = await self._in_spool(self._spool.latest_sent, since_ns, 1)
+        restored = 0
         if self._lost or await self._stream.missing(last):
-            await self._restore(since_ns)
+            restored = await self._restore(since_ns)
+        if restored:
+            self._last = None
         elif last:
             (self._last,) = last
+        if last:
             self._note_up()
         self._verified, self._lost = True, False
 
-    async def _restore(self, since_ns: int) -> None:
-        """Have sent again what is missing, back to the last page of rows that is complete."""
+    async def _restore(self, since_ns: int) -> int:
+        """Have sent again what is missing, back to the last page of rows that is complete.
+
+        Returns how many that were.
+        """
         missing: list[Row] = []
         page: list[Row] = []
         while page := await self._in_spool(
@@ -343,12 +351,12 @@ class Publisher:
             if not lost:
                 break
             missing += lost
-        self._last = None
         if missing:
             await self._in_spool(self._spool.resend, [row.pick.name for row in missing])
             self._sending = []  # the older ones go first
             self.restored += len(missing)
             log.warning("picks_restored", count=len(missing), oldest=missing[-1].pick.id)
+        return len(missing)
 
     async def _in_spool(self, work: Callable[..., Result], *arguments: object) -> Result:
         """Call the spool in its thread. Raises SpoolError, after a line when that is new.

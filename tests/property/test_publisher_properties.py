@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from unittest.mock import patch
 
 from bus_picks import NOW_NS, make_pick
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -107,6 +107,8 @@ def submit(publisher: Publisher, first: int, end: int) -> None:
         publisher.submit(make_pick(number))
 
 
+# A loss is seen, and the daemon restarted before the server tells what is missing.
+@example([(("none", 0), 1, 1), (("lose", 1), 1, 1), (("refuse", 1), 0, 1), (("restart", 0), 0, 0)])
 @settings(max_examples=100, deadline=None)
 @given(ROUNDS)
 def test_every_pick_is_on_the_stream_once(rounds: list[Round]) -> None:
