@@ -105,9 +105,11 @@ class OnsetDetector:
         """
         if not (self._silent and highest < self._floor and start == self.end):
             return False
-        self._undecided = max(stop - self.separation_samples, self._undecided)
-        self._start = max(self._undecided - self.separation_samples, self._start)
-        self._trace = self._silence[:, : stop - self._start]
+        separation, silence = self.separation_samples, self._silence
+        self._undecided = max(stop - separation, self._undecided)
+        self._start = max(self._undecided - separation, self._start)
+        kept = stop - self._start
+        self._trace = silence if kept == silence.shape[1] else silence[:, :kept]
         return True
 
     def finish(self) -> list[Onset]:

@@ -27,9 +27,9 @@ _STILL = 2.0**-22
 # Blocks of components that are normalised at once: their arrays stay in the caches of a processor.
 _AT_ONCE = 768
 
-# Through a block: how far its noise level has come, and how often its first sample stands for what
-# lies before it.
-_RAMP = np.arange(1, BLOCK + 1) / BLOCK
+# Through a block: the shares of the noise level before it and at its end, and how often its first
+# sample stands for what lies before it.
+_RAMP = np.array([np.arange(BLOCK - 1, -1, -1), np.arange(1, BLOCK + 1)]) / BLOCK
 _AHEAD = np.arange(BLOCK - 1, -1, -1, dtype=np.float64)
 
 Floats = npt.NDArray[np.float64]
@@ -116,7 +116,7 @@ def _normalised(
     remembered = np.empty_like(state)
     for start in range(0, config.high_pass_passes * (BLOCK + 1), BLOCK + 1):
         part = np.s_[..., start : start + BLOCK + 1]
-        x, remembered[part] = _subtract_running_mean(x, ok, state[part])
+        x = _subtract_running_mean(x, ok, state[part], remembered[part])
     energy = np.einsum("...i,...i->...", x, x)
     # A dead channel with an offset is silent: without this its rounding would be its noise level.
     silent = energy <= rounding
@@ -124,8 +124,7 @@ def _normalised(
         x, energy = np.where(silent[..., None], 0.0, x), np.where(silent, 0.0, energy)
     memory = np.s_[..., -2 * config.memory_blocks :]
     before, after, remembered[memory] = _noise_level(energy / BLOCK, ok, config, state[memory])
-    unit = (after - before)[..., None] / config.gain * _RAMP
-    unit += (before / config.gain)[..., None]
+    unit = np.stack([before / config.gain, after / config.gain], axis=-1) @ _RAMP
     if before.all() and after.all():
         y = np.divide(x, unit, out=unit)
     else:
@@ -159,19 +158,25 @@ def _arcsinh(x: Floats) -> npt.NDArray[np.float32]:
     return np.copysign(y, single, out=y)  # type: ignore[no-any-return]
 
 
-def _subtract_running_mean(x: Floats, ok: Flags, state: Floats) -> tuple[Floats, Floats]:
-    """x minus its mean over the last 100 samples; before data begin, their first sample counts."""
-    head = np.cumsum(x, axis=-1)
-    tail = np.concatenate([state[..., None, :BLOCK], head[..., -1:] - head], axis=-2)
+def _subtract_running_mean(x: Floats, ok: Flags, state: Floats, left: Floats) -> Floats:
+    """x minus its mean over the last 100 samples; before data begin, their first sample counts.
+
+    left: what is to be remembered in place of `state`, written here.
+    """
+    mean = np.cumsum(x, axis=-1)
+    rest = mean[..., -1:] - mean  # of a block, in the sums of the next one
     recorded = np.concatenate([state[..., BLOCK:], ok], axis=-1)
-    left = np.concatenate([tail[..., -1, :], recorded[..., -1:]], axis=-1)
+    left[..., :BLOCK], left[..., BLOCK] = rest[..., -1, :], recorded[..., -1]
     begins = recorded[..., :-1] == 0
     if begins.any():
-        tail[..., :-1, :] = np.where(begins[..., None], x[..., :1] * _AHEAD, tail[..., :-1, :])
-    head += tail[..., :-1, :]
-    head /= BLOCK
-    x = np.subtract(x, head, out=head)
-    return (x if ok.all() else np.where(ok[..., None], x, 0.0)), left
+        before = np.concatenate([state[..., None, :BLOCK], rest[..., :-1, :]], axis=-2)
+        mean += np.where(begins[..., None], x[..., :1] * _AHEAD, before)
+    else:
+        mean[..., 0, :] += state[..., :BLOCK]
+        mean[..., 1:, :] += rest[..., :-1, :]
+    mean /= BLOCK
+    x = np.subtract(x, mean, out=mean)
+    return x if ok.all() else np.where(ok[..., None], x, 0.0)
 
 
 def _noise_level(
@@ -190,13 +195,22 @@ def _noise_level(
     memory = config.memory_blocks
     terms = np.concatenate([state[..., :memory], power ** (config.exponent / 2) * count], axis=-1)
     counts = np.concatenate([state[..., memory:], count], axis=-1)
-    # Added afresh for each block, so that no rounding drifts.
-    total = sliding_window_view(terms, memory, axis=-1).sum(axis=-1)
-    known = sliding_window_view(counts, memory, axis=-1).sum(axis=-1)
+    total, known = _sums(terms, memory), _sums(counts, memory)
     level = (total / np.maximum(known, 1.0)) ** (1 / config.exponent)
     before = np.where(known[..., :-1] > 0, level[..., :-1], level[..., 1:])
     left = np.concatenate([terms[..., -memory:], counts[..., -memory:]], axis=-1)
     return before, level[..., 1:], left
+
+
+def _sums(x: Floats, count: int) -> Floats:
+    """Of `count` consecutive ones: (..., n) -> (..., n - count + 1), added afresh, so that no
+    rounding drifts. In this order it is quick however many there are.
+    """
+    stop = x.shape[-1] - count + 1
+    total = x[..., :stop].copy()
+    for first in range(1, count):
+        total += x[..., first : first + stop]
+    return total
 
 
 # 33 taps per phase reach 80 dB in a transition band of a tenth of the lower Nyquist frequency.

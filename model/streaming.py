@@ -164,11 +164,15 @@ class Step:
     encoded: list[Tensor]
     coarse: Tensor
 
-    def of(self, some: Tensor) -> "Step":
-        """Only some of its rows."""
+    def of(self, which: Tensor) -> tuple["Step", Tensor]:
+        """Only the rows in `which` (K,), in order and some of them repeated; and `which` of these.
+
+        What is looked for behind is gathered for a few rows then, not for all.
+        """
+        some, which = torch.unique_consecutive(which, return_inverse=True)
         if len(some) == len(self.rows):
-            return self
-        return Step(
+            return self, which
+        part = Step(
             self.rows[some],
             self.position[some],
             self.samples[some],
@@ -176,6 +180,7 @@ class Step:
             [each[some] for each in self.encoded],
             self.coarse[some],
         )
+        return part, which
 
 
 class StreamingNetwork:
@@ -350,14 +355,13 @@ class StreamingNetwork:
 
     def _pieces(self, step: Step, which: Tensor, place: Tensor) -> Tensor:
         """Logits (2, K, 100) of some pieces: of which rows, and of which of their new blocks."""
-        some, which = torch.unique_consecutive(which, return_inverse=True)
-        part = step.of(some)
+        step, which = step.of(which)
         begin = self._coarse_missing + self._before
         lo, hi = self._piece.lo[self._coarse_level], self._piece.hi[self._coarse_level]
-        x = self._cut(part.coarse[:, begin + lo :], hi - lo, self._coarse_level, which, place)
+        x = self._cut(step.coarse[:, begin + lo :], hi - lo, self._coarse_level, which, place)
         for level in reversed(range(self._coarse_level)):
             lo, hi = self._piece.taken(level)
-            skip = self._skips_at(part, level, lo, hi, which, place)
+            skip = self._skips_at(step, level, lo, hi, which, place)
             x = self._decoded_at(
                 level, skip, x, lo - self._piece.lo[level + 1] * self._stride(level)
             )
@@ -400,6 +404,7 @@ class StreamingNetwork:
     def _previews(self, step: Step, wanted: Tensor) -> Tensor:
         """Logits (2, K, samples) of the newest blocks at the end of some: see `advance`."""
         which, place = wanted.unbind(dim=1)
+        step, which = step.of(which)
         maps = self._maps_at_end(step, which, place)
         x, preview = maps[-1][:, self._preview.lo[-1] :], self._preview
         logits = x.new_full((len(PHASES), len(x), self._preview_samples), -torch.inf)

@@ -67,12 +67,9 @@ def excerpt(track: Track, index: float, known: int) -> Excerpt:
     samples = np.zeros((SLOT_COUNT, last - first))
     valid = np.zeros(samples.shape, dtype=bool)
     stop = min(stop, last)
-    there = slice(stop - first)
-    for slot in range(SLOT_COUNT):
-        if track.station.read_into(slot, first, stop, samples[slot, there]):
-            valid[slot, there] = True
-        else:
-            _, valid[slot, there] = track.station.read(slot, first, stop)
+    valid[:, : stop - first] = True
+    for slot in track.station.read_into(first, stop, samples[:, : stop - first]):
+        _, valid[slot, : stop - first] = track.station.read(slot, first, stop)
     return Excerpt(samples, valid, onset - first, per_s, float(track.resampler.rate_in))
 
 

@@ -111,7 +111,8 @@ class Inference:
 
     def _advance(self, batch: list[Step], rows: npt.NDArray[np.int64]) -> list[Response]:
         samples = resampled(batch)
-        valid = np.stack([step.received for step in batch]) & ~constant(samples)
+        received = np.concatenate([step.received for step in batch])
+        valid = received.reshape(len(batch), SLOT_COUNT, -1) & ~constant(samples)
         prepared, self._normaliser[rows] = normalise_next(
             samples, valid, self._preprocess, self._normaliser[rows]
         )
@@ -217,10 +218,15 @@ def resampled(batch: list[Step]) -> npt.NDArray[np.float64]:
         # Pieces that begin alike in the period of the filter need the same product.
         period = step.first_block * BLOCK % resampler.up
         alike[resampler.up, resampler.down, period, step.raw.shape].append(n)
-    samples = np.empty((len(batch), SLOT_COUNT, batch[0].blocks * BLOCK))
+    length = batch[0].blocks * BLOCK
+    samples = np.empty((len(batch), SLOT_COUNT, length))
     for numbers in alike.values():
         step = batch[numbers[0]]
         start = step.first_block * BLOCK
-        raw = np.stack([batch[n].raw for n in numbers])
-        samples[numbers] = step.track.resampler(raw, start, start + samples.shape[2])
+        # Twice as quick as to stack them.
+        raw = np.concatenate([batch[n].raw for n in numbers]).reshape(len(numbers), SLOT_COUNT, -1)
+        together = step.track.resampler(raw, start, start + length)
+        if len(alike) == 1:
+            return together
+        samples[numbers] = together
     return samples

@@ -68,7 +68,7 @@ class Scheduler:
         """
         station = self._bank.find(record.nslc)
         track = None if station is None else self._track(station)
-        if station is None or track is None or record.end_ns < track.roomy_until_ns:
+        if station is None or track is None or track.is_roomy(record.end_ns):
             return True
         component = station.components[SLOTS.get(record.nslc.component, 0)]
         if component is None or component.ring is None or component.ring.rate != record.rate:

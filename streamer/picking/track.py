@@ -177,6 +177,9 @@ class Track:
         self.resampler = Resampler(rate, self.rate)
         self._capacity = min(ring.capacity for ring in station.rings())
         self._rate_in = rate.numerator, rate.denominator  # a Fraction is slow
+        # Samples of the rings in a block, if that is a whole number.
+        per_block, rest = divmod(self.resampler.down * BLOCK, self.resampler.up)
+        self._per_block = 0 if rest else per_block
         self.samples_each = float(rate / self.rate)  # of the rings, for one of the network
         self.seconds_each = float(context.rate / self.rate)  # of the data, for one of the network
         self.next_block = 0  # first block not yet taken from the rings
@@ -194,9 +197,13 @@ class Track:
         # In samples of the rings: the first one that a pick may still ask for, and the end of the
         # data that completes the next block.
         self._held = self._needed = 0
-        self._held_for = (-1, -1)  # the block and the beginning that `_held` was found for
+        self._reach = context.network + context.hop + 1 + LOOK_BACK_BLOCKS
+        # Blocks: the first whose messages are to be made, the first they may ask for; and those
+        # that `_held` and `_roomy_until_ns` were found for.
+        self._holding: tuple[int, int] | None = None
+        self._held_for: tuple[int, int] | None = None
         self.in_flight = False  # a step was taken whose messages are not made yet
-        self.roomy_until_ns = 0  # a record that ends before displaces nothing unread
+        self._roomy_until_ns = 0  # a record that ends before displaces nothing unread
         self._before = before  # until it is reached
         if before is not None and before.rate == str(self.rate):
             self.published.extend(before.published)
@@ -238,13 +245,12 @@ class Track:
 
         Unless `patient` none is waited for.
         """
-        rings = self.station.awaited(now_ns, patient=patient)
-        if not rings:
+        end = self.station.awaited_end(now_ns, patient=patient)
+        if end is None:
             return 0
         if self._begins is None:
             self._begin(self._first_block_from(0))
             self._look_back(self.next_block)
-        end = min([ring.end for ring in rings])
         ready = self._complete(end) - self.next_block if end >= self._needed else 0
         return ready if self._before is None else self._up_to_known(self._before, ready)
 
@@ -256,11 +262,7 @@ class Track:
         raw_start, raw_stop = self.resampler.input_range(start, stop)
         raw = np.empty((SLOT_COUNT, raw_stop - raw_start))
         received = _all_received(blocks)
-        torn = [
-            slot
-            for slot, samples in enumerate(raw)
-            if not self.station.read_into(slot, raw_start, raw_stop, samples)
-        ]
+        torn = self.station.read_into(raw_start, raw_stop, raw)
         if torn:
             received = received.copy()
         for slot in torn:
@@ -388,7 +390,14 @@ class Track:
             return first is None or stop - ring.capacity <= first
         if ring.end < self._needed and not self.in_flight:
             return True
+        self._find_held()
         return stop - ring.capacity <= self._held
+
+    def is_roomy(self, end_ns: int) -> bool:
+        """Whether a record that ends then fits without a look at its place: nearly always."""
+        if end_ns >= self._roomy_until_ns:
+            self._find_held()  # which has moved on since it was last asked for
+        return end_ns < self._roomy_until_ns
 
     def give_up_behind(self) -> None:
         """Wait no longer for the components that keep the next block from being complete."""
@@ -452,21 +461,21 @@ class Track:
 
     def _hold(self, block: int) -> None:
         """Messages of `block` and later ones are still to be made: what they need stays."""
-        begins = self._begins or 0
-        if self._held_for == (block, begins):
+        self._holding = block, max(block - self._reach, self._begins or 0)
+
+    def _find_held(self) -> None:
+        """Asked for once in some minutes, and changed by every step."""
+        if self._holding is None or self._held_for == self._holding:
             return
-        self._held_for = block, begins
-        reach = self.context.network + self.context.hop + 1 + LOOK_BACK_BLOCKS
-        unread, _ = self.resampler.input_range(block * BLOCK, block * BLOCK + 1)
-        first = max(block - reach, begins)
-        wanted, _ = self.resampler.input_range(first * BLOCK, first * BLOCK + 1)
+        self._held_for = block, first = self._holding
+        unread, wanted = self.first_input(block), self.first_input(first)
         # Half a ring at most: with native sampling of low rates a block is long.
         self._held = max(wanted, unread - self._capacity // 2)
         numerator, denominator = self._rate_in
         # Two samples early, as a record may be placed beside the index of its time, and one second,
         # for leap seconds.
         last = self._held + self._capacity - 2 - numerator // denominator
-        self.roomy_until_ns = last * NS_PER_S * denominator // numerator
+        self._roomy_until_ns = last * NS_PER_S * denominator // numerator
 
     def _skip_gap(self) -> None:
         """Nothing remembered was recorded: what follows does not depend on the gap's length."""
@@ -492,7 +501,9 @@ class Track:
         return index * self.resampler.up // (self.resampler.down * BLOCK)
 
     def _complete(self, end: int) -> int:
-        """First block that data up to sample `end` do not complete."""
+        """First block that data up to sample `end` do not complete, which complete the next."""
+        if self._per_block:
+            return self.next_block + (end - self._needed) // self._per_block + 1
         block = self.block_at(end)
         while self.resampler.input_range(block * BLOCK - 1, block * BLOCK)[1] > end:
             block -= 1

@@ -166,8 +166,7 @@ class ChannelRing:
         first = self.locate(record)
         if record.flags or 0 < record.timing_quality < self._quality_min:
             self._mark_all(first, record)
-        if first == self.end and self._can_append(record.samples):
-            self._append(record)
+        if first == self.end and self._append(record):
             return CONTINUED
         return self._merge(first, record)
 
@@ -332,26 +331,29 @@ class ChannelRing:
         position = bisect_right(self._offset_from, index) - 1
         return self._offsets_ms[max(position, 0)] * NS_PER_MS if self._offsets_ms else 0
 
-    def _can_append(self, samples: npt.NDArray[np.generic]) -> bool:
-        """Whether samples that continue the data are all taken, and as they are."""
-        return (
-            self.end > 0
-            and 0 < len(samples) <= self.capacity
-            and samples.dtype == self._samples.dtype
-            and (samples.dtype.kind == "i" or bool(np.isfinite(samples).all()))
-        )
-
-    def _append(self, record: Record) -> None:
-        first, count, offset_ns = self.end, len(record.samples), record.start_ns - self._end_ns()
-        slot, before = self._place(first, count)
-        self._samples[slot : slot + before] = record.samples[:before]
-        if before < count:
-            self._samples[: count - before] = record.samples[before:]
+    def _append(self, record: Record) -> bool:
+        """Take samples that continue the data, if all of them are to be taken, and as they are."""
+        samples, held, first = record.samples, self._samples, self.end
+        count = len(samples)
+        if not (first > 0 and 0 < count <= self.capacity and samples.dtype == held.dtype):
+            return False
+        if samples.dtype.kind != "i" and not np.isfinite(samples).all():
+            return False
+        offset_ns = record.start_ns - self._end_ns()
+        slot = first % self.capacity
+        stop = slot + count
+        if stop <= self.capacity:
+            held[slot:stop] = samples
+        else:
+            before = self.capacity - slot
+            held[slot:] = samples[:before]
+            held[: count - before] = samples[before:]
         if first - self.capacity < self._whole_from:  # else all that is replaced was valid
-            self._valid[slot : slot + before] = True
-            self._valid[: count - before] = True
+            self._valid[slot:stop] = True
+            self._valid[: max(stop - self.capacity, 0)] = True
         self.end = first + count
         self._note_offset(first, self.end, offset_ns)
+        return True
 
     def _whole(self, first: int, stop: int) -> bool:
         """Whether `first` to `stop` lie in what was received since the last gap."""
@@ -359,10 +361,12 @@ class ChannelRing:
 
     def _copy(self, first: int, stop: int, out: npt.NDArray[np.float64]) -> None:
         """Samples `first` to `stop`, all held, into `out` (n,)."""
-        count = stop - first
-        slot, before = self._place(first, count)
-        out[:before] = self._samples[slot : slot + before]
-        if before < count:
+        slot, count = first % self.capacity, stop - first
+        if slot + count <= self.capacity:
+            out[:] = self._samples[slot : slot + count]
+        else:
+            before = self.capacity - slot
+            out[:before] = self._samples[slot:]
             out[before:] = self._samples[: count - before]
 
     def _place(self, first: int, count: int) -> tuple[int, int]:
@@ -406,7 +410,8 @@ class ChannelRing:
     def _note_offset(self, first: int, stop: int, offset_ns: int) -> None:
         """The offset holds from `first` to `stop`; what follows keeps the one it had."""
         offset_ms = _offset_ms(offset_ns)
-        if self._offsets_ms[-1:] == [offset_ms] and self._offset_from[-1] <= first:
+        known = self._offsets_ms
+        if known and known[-1] == offset_ms and self._offset_from[-1] <= first:
             return  # nothing new: every record of a good clock
         left, right = bisect_left(self._offset_from, first), bisect_right(self._offset_from, stop)
         following_ms = self._offsets_ms[right - 1] if right else offset_ms

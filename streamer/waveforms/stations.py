@@ -173,29 +173,31 @@ class Station:
             if paused or other.behind_since_ns is None:
                 other.behind_since_ns = now_ns
 
-    def awaited(self, now_ns: int, *, patient: bool = True) -> list[ChannelRing]:
-        """The rings that decide how far this station may go; empty while one is still expected.
+    def awaited_end(self, now_ns: int, *, patient: bool = True) -> int | None:
+        """Sample index up to which all components that are waited for have data.
 
-        Left out are components that the others have been ahead of for the timeout. Unless `patient`
-        only those with the newest data count.
+        None while one is still expected. Left out are components that the others have been ahead of
+        for the timeout. Unless `patient` only those with the newest data count.
         """
         if self.since_ns is None:
-            return []
+            return None
         if not patient:
-            return [ring for ring in self.rings() if ring.end == self.end]
-        waiting_since_start = now_ns - self.since_ns < self._timeout_ns
-        rings = []
+            return self.end
+        end = self.end
         for component in self.components:
-            if component is None or component.ring is None:
+            ring = None if component is None else component.ring
+            if component is None or ring is None:
                 expected = component is not None or not self.declared
-                if expected and waiting_since_start:
-                    return []
-            elif (
-                component.behind_since_ns is None
-                or now_ns - component.behind_since_ns < self._timeout_ns
-            ):
-                rings.append(component.ring)
-        return rings
+                if expected and now_ns - self.since_ns < self._timeout_ns:
+                    return None
+            elif ring.end < end and not self._is_given_up(component, now_ns):
+                end = ring.end
+        return end
+
+    def _is_given_up(self, component: Component, now_ns: int) -> bool:
+        """Whether the others have been ahead of it for the timeout."""
+        behind_ns = component.behind_since_ns
+        return behind_ns is not None and now_ns - behind_ns >= self._timeout_ns
 
     def give_up_before(self, index: int) -> None:
         """Wait no longer for components whose data do not reach `index`, until they catch up."""
@@ -217,13 +219,16 @@ class Station:
             return np.zeros(stop - first), np.zeros(stop - first, dtype=bool)
         return component.ring.read(first, stop)
 
-    def read_into(self, slot: int, first: int, stop: int, out: npt.NDArray[np.float64]) -> bool:
-        """The samples of `read` into `out` (n,); whether all are valid. Cheap if they are."""
-        component = self.components[slot]
-        if component is None or component.ring is None:
-            out[:] = 0
-            return False
-        return component.ring.read_into(first, stop, out)
+    def read_into(self, first: int, stop: int, out: npt.NDArray[np.float64]) -> list[int]:
+        """The samples of `read` of all slots into `out` (3, n); in which some are not valid."""
+        torn = []
+        for slot, component in enumerate(self.components):
+            if component is None or component.ring is None:
+                out[slot] = 0
+                torn.append(slot)
+            elif not component.ring.read_into(first, stop, out[slot]):
+                torn.append(slot)
+        return torn
 
 
 class StationBank:

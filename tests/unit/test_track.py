@@ -1,5 +1,6 @@
 """A track takes each block of a station from the rings once, on the absolute grid."""
 
+from bisect import bisect_left
 from fractions import Fraction
 
 import numpy as np
@@ -10,6 +11,7 @@ from model.onsets import OnsetDetector
 from model.preprocess import BLOCK, Resampler
 from streamer.picking.inference import resampled
 from streamer.picking.track import LOOK_BACK_BLOCKS, Context, Response, Sampling, Track
+from streamer.timebase import sample_time_ns
 from streamer.waveforms.stations import Station
 
 CONTEXT = Context(history=3, network=2)
@@ -265,12 +267,14 @@ def test_a_record_that_ends_early_enough_has_room_whatever_its_place_in_the_ring
     first = int(T0_BLOCK * rate)
     feed(station, first, first + int(BUFFER_S * rate), rate=rate)
     track = new_track(station)
-    assert track.roomy_until_ns == 0
+    assert not track.is_roomy(1)
     track.ready_blocks(NOW_NS)
     ring = station.rings()[0]
     for _ in range(3):
         track.note_judged(track.advance(27))
-        latest = int((track.roomy_until_ns * rate) // 10**9)
+        times_ns = range(sample_time_ns(ring.start, rate), sample_time_ns(ring.end + 10**6, rate))
+        latest_ns = times_ns[bisect_left(times_ns, True, key=lambda ns: not track.is_roomy(ns))]
+        latest = int((latest_ns * rate) // 10**9)
         assert latest > ring.end
         assert track.has_room(ring, latest + 1)
         assert not track.has_room(ring, latest + 4 + int(rate))  # a leap second may be in between
