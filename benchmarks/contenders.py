@@ -120,7 +120,7 @@ class Streaming:
 
     def prepare(self, second: int) -> Hop:
         records = [record for n in range(self.stations) for record in self.records(n, second)]
-        self.advance(second)
+        self.advance(second + 1)
 
         def hop() -> int:
             self.take(records)
@@ -128,9 +128,9 @@ class Streaming:
 
         return hop
 
-    def advance(self, second: int) -> None:
-        """The clock of the engine to the end of a second."""
-        self._clock.advance((BEGIN_S + second + 1) * NS_PER_S)
+    def advance(self, time_s: float) -> None:
+        """The clock of the engine to so many seconds after the beginning."""
+        self._clock.advance(BEGIN_S * NS_PER_S + round(time_s * NS_PER_S))
 
     def records(self, station: int, second: int) -> list[Record]:
         """One second of one station as its digitiser sends it."""

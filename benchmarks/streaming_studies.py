@@ -2,8 +2,10 @@
 
 import statistics
 import tempfile
+from bisect import bisect_right
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -90,26 +92,27 @@ def latencies(waves: Waves, stations: int, seconds: int, tell: Tell) -> dict[str
     """Processing latency (ms) of a core that has nothing else to do, and its utilisation.
 
     The clock is virtual: it runs on by the CPU time of what is really done, and by the waiting for
-    the next tick. Each station's second arrives at a moment of its own, evenly spread; it is
-    processed when the look at the stations that follows it has ended.
+    the next tick. Each station's second arrives at a moment of its own, evenly spread; what has
+    arrived is taken in together, and processed when the look at the stations that follows it ends.
     """
     picker = Streaming(waves, stations)
     phases_s = sorted(n * GOLDEN % 1 for n in range(stations))
     now_s = float(WARM_S)
     busy_s, late_s = 0.0, []
     for second in range(WARM_S, WARM_S + seconds):
-        picker.advance(second)
-        waiting = [(second + phase, picker.records(n, second)) for n, phase in enumerate(phases_s)]
+        arrive_s = [second + phase for phase in phases_s]
+        waiting = [picker.records(n, second) for n in range(stations)]
         done = 0
         while done < stations:
             tick_s, first = now_s, done
-            while done < stations and waiting[done][0] <= now_s:
-                records = waiting[done][1]
+            picker.advance(now_s + 1)  # records arrive when their last sample is past
+            while (arrived := bisect_right(arrive_s, now_s)) > done:
+                records = list(chain.from_iterable(waiting[done:arrived]))
                 spent_s = cpu_s(partial(picker.take, records))
-                now_s, busy_s, done = now_s + spent_s, busy_s + spent_s, done + 1
+                now_s, busy_s, done = now_s + spent_s, busy_s + spent_s, arrived
             spent_s = cpu_s(picker.pick)
             now_s, busy_s = now_s + spent_s, busy_s + spent_s
-            late_s += [now_s - arrived_s for arrived_s, _ in waiting[first:done]]
+            late_s += [now_s - arrived_s for arrived_s in arrive_s[first:done]]
             now_s = max(now_s, tick_s + TICK_S)
         tell(f"latency, {stations} stations")
     quantiles = {f"p{q}_ms": float(np.percentile(late_s, q)) * 1000 for q in (50, 95, 99)}

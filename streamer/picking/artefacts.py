@@ -248,28 +248,37 @@ def _is_sine(around: Excerpt, known_s: float) -> bool:
     length_s = min(_SINE_S, known_s) - _SINE_BEGINS_S
     before = around.part(_NOISE_S[1] - length_s, _NOISE_S[1])
     after = around.part(_SINE_BEGINS_S, _SINE_BEGINS_S + length_s)
-    whole = around.valid[:, before].all(axis=1) & around.valid[:, after].all(axis=1)
     if after.stop - after.start < _SINE_SAMPLES:
         return False
-    noises = np.square(_without_slow(around.samples[whole, before])).sum(axis=1).tolist()
+    valid = around.valid
+    whole = valid[:, before].all(axis=1) & valid[:, after].all(axis=1)
     signals = _without_slow(around.samples[whole, after])
+    steady = _is_steady(signals)
+    if not any(steady):
+        return False  # most
+    noises = np.square(_without_slow(around.samples[whole, before])).sum(axis=1).tolist()
     found = False
-    for signal, noise in zip(signals, noises, strict=True):
+    for signal, noise, may_fit in zip(signals, noises, steady, strict=True):
         if energy(signal) < _SINE_RISES**2 * noise:
             continue
-        if not _fits_sine(signal, noise):
+        if not (may_fit and _fits_sine(signal, noise)):
             return False
         found = True
     return found
 
 
+def _is_steady(signals: Floats) -> list[bool]:
+    """Which of (k, n) have about the same energy in their first and their last third."""
+    square, third = signals * signals, signals.shape[1] // 3
+    first, last = square[:, :third].sum(axis=1), square[:, -third:].sum(axis=1)
+    weaker, stronger = np.minimum(first, last), np.maximum(first, last)
+    steady: list[bool] = (stronger <= _SINE_DECAYS * weaker).tolist()
+    return steady
+
+
 def _fits_sine(signal: Floats, noise: float) -> bool:
     """Whether a sine explains the signal (n,), which has no slow part, but for so much energy."""
     count = len(signal)
-    first, last = signal[: count // 3], signal[-(count // 3) :]
-    weaker, stronger = sorted((energy(first), energy(last)))
-    if stronger > _SINE_DECAYS * weaker:
-        return False  # most
     power = np.abs(fft.rfft(signal * _hann(count), 4 * count)) ** 2
     peak = int(np.argmax(power))
     if not 4 * _SINE_PERIODS <= peak < 1.8 * count:

@@ -113,10 +113,10 @@ def first_swing(x: Floats, least: float) -> float:
 
 def _period(x: Floats, peak: int, rate_hz: float) -> float | None:
     """Twice the time between the changes of sign around the peak, s."""
-    changes = np.flatnonzero(np.sign(x[1:]) != np.sign(x[:-1]))
-    right = changes[changes >= peak]
-    left = changes[changes < peak]
-    if not (len(left) and len(right)):
+    sign = np.sign(x)
+    changes = np.flatnonzero(sign[1:] != sign[:-1])
+    right = int(changes.searchsorted(peak))
+    if not 0 < right < len(changes):
         return None
-    a, b = (float(i) + float(x[i] / (x[i] - x[i + 1])) for i in (left[-1], right[0]))
+    a, b = (float(i) + float(x[i] / (x[i] - x[i + 1])) for i in changes[right - 1 : right + 1])
     return 2 * (b - a) / rate_hz

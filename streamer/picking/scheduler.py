@@ -22,8 +22,8 @@ log = structlog.get_logger()
 STEP_BLOCKS = (1, 2, 5, 10, 30, 60, 240, 480, 960, 1920, 3840)
 BATCH_BLOCKS = 512  # of all stations of a batch: more do not fit into the caches of a processor
 
-# Only stations with new data are looked at, and all of them so often for what is due for want of
-# data.
+# Only stations with new data are looked at, and so often those that had none in the meantime, for
+# what is due for want of data.
 SWEEP_NS = NS_PER_S
 
 
@@ -97,17 +97,25 @@ class Scheduler:
         late data wait for nothing.
         """
         now_ns = self._clock()
-        everywhere = least_blocks is not None or now_ns - self._swept_ns >= SWEEP_NS
-        if everywhere:
-            self._swept_ns = now_ns
         changed = self._bank.take_changed()
-        stations = self._bank.stations.values() if everywhere else changed
+        stations: Iterable[Station] = changed
+        if least_blocks is not None:
+            stations = self._bank.stations.values()
+        elif now_ns - self._swept_ns >= SWEEP_NS:
+            stations = [*changed, *self._without_news(set(changed))]
+            self._swept_ns = now_ns
         batches = self._collect(stations, least_blocks or self.step_blocks)
         if self._bank.retired:
             batches += self._retire()
         if ended and batches:
             return batches
         return batches + self._late_step(now_ns, ended=ended)
+
+    def _without_news(self, changed: set[Station]) -> Iterator[Station]:
+        """The stations whose data did not go on since the last sweep: nobody looked at them."""
+        for station in self._bank.stations.values():
+            if station.progress_ns <= self._swept_ns and station not in changed:
+                yield station
 
     def tracks(self) -> Iterator[Track]:
         """The tracks of all stations that have one."""
