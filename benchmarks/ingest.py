@@ -261,12 +261,11 @@ class Stages:
         return spent_us
 
     def read(self) -> float:
-        """In the order of the steps: three components of one station after the other."""
+        """As the steps do: three components of one station after the other."""
 
         def read(first: int) -> None:
             for station in stations:
-                for slot in range(SLOT_COUNT):
-                    station.read_into(slot, first, first + READ_SAMPLES, self._out[slot])
+                station.read_into(first, first + READ_SAMPLES, self._out)
 
         stations = list(self._bank.stations.values())
         seconds = range(stations[0].end - 10 * READ_SAMPLES, stations[0].end, READ_SAMPLES)

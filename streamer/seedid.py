@@ -1,10 +1,12 @@
-"""FDSN channel identifiers: NET.STA.LOC.CHA and the parts the picker groups by."""
+"""FDSN channel identifiers: NET.STA.LOC.CHA and the parts the picker groups by.
 
-from dataclasses import dataclass
+Tuples, as they are keys of what is looked up for each record.
+"""
+
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Nslc:
+class Nslc(NamedTuple):
     """One channel: `location` may be empty, `channel` is band + instrument + component (HHZ)."""
 
     network: str
@@ -34,8 +36,7 @@ class Nslc:
         return f"{self.network}.{self.station}.{self.location}.{self.channel}"
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Instrument:
+class Instrument(NamedTuple):
     """The channels that form one input of the network: one location, one band + instrument."""
 
     network: str

@@ -14,7 +14,6 @@ run leaves no folder that looks whole.
 import csv
 import re
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -183,7 +182,7 @@ def _safe(name: str) -> str:
 
 
 def _waveform(recording: Recording, segment: Segment, codes: Nslc) -> WaveformRecord:
-    channel = replace(codes, channel=codes.channel + segment.component)
+    channel = codes._replace(channel=codes.channel + segment.component)
     return WaveformRecord(
         channel, recording.time_of(segment.first), recording.rate, segment.samples
     )

@@ -34,7 +34,9 @@ _FIRST_BLOCKETTE_AT = 46
 _YEAR_AT = 20
 _YEARS = range(1900, 2101)
 _BIG, _LITTLE = struct.Struct(">HH"), struct.Struct("<HH")
-_BLOCKETTE_1000 = 1000
+# Year, first blockette, its kind and the length it tells: most records begin with it.
+_USUAL = struct.Struct(">20xH24xHH4xB")
+_BLOCKETTE_1000, _FIRST_USUALLY_AT = 1000, 48
 _MAX_BLOCKETTES = 16
 
 _RECORD = rb"(?:[0-9 \0]{6}[DRQM][ \0]|MS\x03)"
@@ -244,7 +246,11 @@ def _record_bytes(data: bytes, at: int) -> int:
 
 def _mseed2_bytes(data: bytes, at: int) -> int | None:
     """Length that blockette 1000 tells (SEED manual, chapter 8); None without a sensible one."""
-    big = int.from_bytes(data[at + _YEAR_AT : at + _YEAR_AT + 2], "big") in _YEARS
+    usual: tuple[int, int, int, int] = _USUAL.unpack_from(data, at)
+    year, offset, kind, exponent = usual
+    big = year in _YEARS
+    if big and offset == _FIRST_USUALLY_AT and kind == _BLOCKETTE_1000 and 7 <= exponent <= 20:
+        return 1 << exponent
     layout = _BIG if big else _LITTLE  # of a blockette: its kind, and where the next one is
     _, offset = layout.unpack_from(data, at + _FIRST_BLOCKETTE_AT - 2)
     for _ in range(_MAX_BLOCKETTES):

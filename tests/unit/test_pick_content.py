@@ -91,7 +91,7 @@ def test_place_gain_and_time_error_come_from_inventory_and_card():
 
 def test_picks_without_a_place_are_counted_where_there_is_an_inventory():
     scene = Recorded()
-    elsewhere = Inventory([(replace(NSLC, station="B"), 0, 1 << 62, Place(1, 2, 3))])
+    elsewhere = Inventory([(NSLC._replace(station="B"), 0, 1 << 62, Place(1, 2, 3))])
     scene.picker = Picker(scene.picker.provenance, elsewhere)
     scene.bump(P, ONSET_S)
     assert only(scene).lat is None
