@@ -203,8 +203,9 @@ def _noise_level(
 
 
 def _sums(x: Floats, count: int) -> Floats:
-    """Of `count` consecutive ones: (..., n) -> (..., n - count + 1), added afresh, so that no
-    rounding drifts. In this order it is quick however many there are.
+    """Of `count` consecutive ones: (..., n) -> (..., n - count + 1).
+
+    Each is added afresh, so that no rounding drifts; in this order it is quick for any n.
     """
     stop = x.shape[-1] - count + 1
     total = x[..., :stop].copy()

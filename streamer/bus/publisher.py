@@ -326,22 +326,16 @@ class Publisher:
             return
         since_ns = self._clock() - self._restore_ns
         last = await self._in_spool(self._spool.latest_sent, since_ns, 1)
-        restored = 0
-        if self._lost or await self._stream.missing(last):
-            restored = await self._restore(since_ns)
-        if restored:
-            self._last = None
-        elif last:
+        if last:
             (self._last,) = last
+        if self._lost or await self._stream.missing(last):
+            await self._restore(since_ns)
         if last:
             self._note_up()
         self._verified, self._lost = True, False
 
-    async def _restore(self, since_ns: int) -> int:
-        """Have sent again what is missing, back to the last page of rows that is complete.
-
-        Returns how many that were.
-        """
+    async def _restore(self, since_ns: int) -> None:
+        """Have sent again what is missing, back to the last page of rows that is complete."""
         missing: list[Row] = []
         page: list[Row] = []
         while page := await self._in_spool(
@@ -353,10 +347,9 @@ class Publisher:
             missing += lost
         if missing:
             await self._in_spool(self._spool.resend, [row.pick.name for row in missing])
-            self._sending = []  # the older ones go first
+            self._last, self._sending = None, []  # the older ones go first
             self.restored += len(missing)
             log.warning("picks_restored", count=len(missing), oldest=missing[-1].pick.id)
-        return len(missing)
 
     async def _in_spool(self, work: Callable[..., Result], *arguments: object) -> Result:
         """Call the spool in its thread. Raises SpoolError, after a line when that is new.

@@ -198,10 +198,9 @@ class Track:
         # data that completes the next block.
         self._held = self._needed = 0
         self._reach = context.network + context.hop + 1 + LOOK_BACK_BLOCKS
-        # Blocks: the first whose messages are to be made, the first they may ask for; and those
-        # that `_held` and `_roomy_until_ns` were found for.
+        # Blocks: the first whose messages are to be made, and the first they may ask for; None if
+        # `_held` and `_roomy_until_ns` were found for them.
         self._holding: tuple[int, int] | None = None
-        self._held_for: tuple[int, int] | None = None
         self.in_flight = False  # a step was taken whose messages are not made yet
         self._roomy_until_ns = 0  # a record that ends before displaces nothing unread
         self._before = before  # until it is reached
@@ -465,9 +464,9 @@ class Track:
 
     def _find_held(self) -> None:
         """Asked for once in some minutes, and changed by every step."""
-        if self._holding is None or self._held_for == self._holding:
+        if self._holding is None:
             return
-        self._held_for = block, first = self._holding
+        (block, first), self._holding = self._holding, None
         unread, wanted = self.first_input(block), self.first_input(first)
         # Half a ring at most: with native sampling of low rates a block is long.
         self._held = max(wanted, unread - self._capacity // 2)

@@ -370,7 +370,10 @@ class ChannelRing:
             out[before:] = self._samples[: count - before]
 
     def _place(self, first: int, count: int) -> tuple[int, int]:
-        """Slot of position `first`, and how many of `count` come before the ring begins anew."""
+        """Slot of position `first`, and how many of `count` come before the ring begins anew.
+
+        `_append` and `_copy`, the way of all records, do without: a quarter of their time.
+        """
         slot = first % self.capacity
         return slot, min(count, self.capacity - slot)
 
